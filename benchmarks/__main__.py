@@ -1,0 +1,22 @@
+"""Run one benchmark by its name, or say which there are."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+
+def main() -> int:
+    """Import ``benchmarks.NAME`` and call its ``main``."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+    if len(sys.argv) < 2 or sys.argv[1] not in names:
+        sys.stderr.write(f"usage: python -m benchmarks NAME [OPTION ...], where NAME is one of {', '.join(names)}\n")
+        return 2
+    name = sys.argv.pop(1)
+    import_module(f"benchmarks.{name}").main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,299 @@
+"""Many files, one after the other: what is finished is not done again, what fails is named and does not stop the rest."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from napari_segsuite.engine.options import check
+from napari_segsuite.engine.plan import Options, Plan, resolve
+from napari_segsuite.engine.run import Progress, result, run
+from napari_segsuite.errors import InputError, OptionError, OutputError, SegsuiteError
+from napari_segsuite.io import list_inputs, module_of, read, sidecars_of, write, write_result
+from napari_segsuite.io.faults import check_is_there, writing
+from napari_segsuite.models import load_spec
+from napari_segsuite.resume import INPUT, identity, is_finished
+from napari_segsuite.types import Image, ModelSpec, Segmentation
+
+Show = Callable[[str, int, int, str], object]
+"""Called with an input's path, done, total and a few words."""
+
+SUFFIX = {"tif": ".tif", "ome-zarr": ".ome.zarr"}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is wished for all inputs: where to, how, in which format, and how to read."""
+
+    out: Path
+    options: Options
+    format: str = "tif"
+    overwrite: bool = False
+    axes: str | None = None
+    scene: int | str | None = None
+
+    @property
+    def single(self) -> bool:
+        """Whether `out` names one result rather than a folder of them."""
+        return module_of(self.out) is not None
+
+    @property
+    def store(self) -> Path | None:
+        """The zarr store that `out` lies in, where it does."""
+        return next((p for p in self.out.parents if p.suffix.lower() == ".zarr"), None)
+
+    def paths_of(self, source: Path) -> dict[str, Path]:
+        """Where the ``labels`` of an input go and, in a folder, its ``segments`` and ``run``."""
+        if self.single:
+            return {"labels": self.out}
+        labels = self.out / f"{stem(source)}_labels{SUFFIX[self.format]}"
+        return {"labels": labels, **sidecars_of(labels)}
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of one input; `segments` and `seconds` are None where nothing was computed."""
+
+    source: str
+    paths: dict[str, Path] = field(default_factory=dict)
+    segments: int | None = None
+    seconds: float | None = None
+    device: str = ""
+    notices: tuple[str, ...] = ()
+    error: str = ""
+
+    @property
+    def event(self) -> str:
+        """``done``, ``skipped`` (it was there already) or ``failed``."""
+        return "failed" if self.error else "skipped" if self.segments is None else "done"
+
+    def __str__(self) -> str:
+        if self.event == "failed":
+            return f"{self.source}: failed"
+        if self.event == "skipped":
+            return f"{self.source}: already done, {self.paths['labels']}"
+        told = "".join(f"\n  note: {notice}" for notice in self.notices)
+        segments = "1 segment" if self.segments == 1 else f"{self.segments} segments"
+        return f"{self.source}: {segments} in {self.seconds:.1f} s, {self.paths['labels']}{told}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        paths = {name: str(path) for name, path in self.paths.items()}
+        found = {"segments": self.segments, "seconds": self.seconds, "device": self.device, "notices": list(self.notices)}
+        return {"event": self.event, "input": self.source, "paths": paths, **found, "error": self.error}
+
+
+def segment_all(inputs: Sequence[str | Path], batch: Batch, show: Show) -> Iterator[Done]:
+    """Segment one input after the other.
+
+    Parameters
+    ----------
+    inputs : sequence of str or Path
+        Files, patterns and folders (`io.list_inputs`).
+    batch : Batch
+    show : callable
+
+    Yields
+    ------
+    Done
+        For every image, and for every input that is missing.
+
+    Raises
+    ------
+    SegsuiteError
+        Before anything is done: a wish that no image can meet, an unknown model, an output that cannot be written to, two inputs
+        with one result, or a result in the place of an input.
+    """
+    check(batch.options)
+    spec = load_spec(batch.options.model)
+    _check_output(batch)
+    sources, missing = _listed(inputs)
+    _check_targets(sources, batch)
+    yield from missing
+    for source in sources:
+        try:
+            yield _segment(source, batch, spec, show)
+        except (SegsuiteError, MemoryError, UnicodeError, RuntimeError) as error:
+            log.debug("segmenting %s failed", source, exc_info=True)
+            yield Done(str(source), error=_why(error))
+
+
+def pairs(pred: Path, true: Path) -> list[tuple[Path, Path]]:
+    """Find which labels belong to which truth: two files, or files of the same stem in two folders.
+
+    Raises
+    ------
+    InputError
+        One is missing, one is a folder and the other is not, or a file has no partner or two; they are named.
+    """
+    check_is_there(pred)
+    check_is_there(true)
+    if not _is_folder(pred) and not _is_folder(true):
+        return [(pred, true)]
+    if not (_is_folder(pred) and _is_folder(true)):
+        raise InputError(f"one of {pred} and {true} is a file, and the other a folder", "two files, or two folders")
+    predictions, truths = _by_stem(pred), _by_stem(true)
+    alone = sorted({*predictions} ^ {*truths})
+    if alone:
+        shown = ", ".join(map(repr, alone[:8])) + (", ..." if len(alone) > 8 else "")
+        raise InputError(f"there are files in only one of {pred} and {true}: {shown}", "the same names in both, with or without '_labels'")
+    return [(predictions[name], truths[name]) for name in sorted(predictions)]
+
+
+def demo(out: Path, show: Show) -> Done:
+    """Segment the nuclei of the immunohistochemistry picture that scikit-image brings, and draw the result.
+
+    The picture's haematoxylin, which stains nuclei, is separated from the brown antibody stain first (Ruifrok and Johnston 2001).
+
+    Returns
+    -------
+    Done
+        With the paths ``labels``, ``segments``, ``run``, ``image`` and ``overlay``.
+    """
+    import numpy as np
+    from skimage import color, data
+
+    from napari_segsuite.arrays import as_image
+    from napari_segsuite.io.overlay import write_overlay
+
+    _check_output(Batch(out, Options()))
+    picture = as_image(data.immunohistochemistry(), name="tissue")
+    image = as_image(color.rgb2hed(data.immunohistochemistry())[..., 0].astype(np.float32), name="haematoxylin")
+    # The brown stain is not among what the model was trained on, and it is less sure of what it finds there.
+    options = Options(model="nuclei", min_score=0.6)
+    found = _run(image, resolve(image, options, load_spec(options.model)), "demo", show)
+    paths = write_result(found, out, image.name, overwrite=True)
+    paths["image"] = write(image, out / f"{image.name}.tif", overwrite=True)
+    paths["overlay"] = write_overlay(picture, found, out / f"{image.name}_overlay.png", overwrite=True)
+    return _done("demo", found, paths)
+
+
+def stem(path: Path) -> str:
+    """Name of a file without its suffixes, and without the ``_labels`` of our own results.
+
+    >>> stem(Path("a/cells.ome.tif")), stem(Path("cells_labels.ome.zarr"))
+    ('cells', 'cells')
+    """
+    from napari_segsuite.io.geometry import stem_of
+
+    return stem_of(path).removesuffix("_labels")
+
+
+def _segment(source: Path, batch: Batch, spec: ModelSpec, show: Show) -> Done:
+    before = identity(source, batch.scene)
+    image = read(source, axes=batch.axes, scene=batch.scene)
+    plan = resolve(image, batch.options, spec)
+    paths = batch.paths_of(source)
+    finished = None if batch.overwrite else is_finished(paths, plan, before)
+    if finished:
+        return Done(str(source), paths)
+    found = _run(image, plan, str(source), show)
+    if identity(source, batch.scene) != before:
+        raise InputError(f"file {source} changed while it was segmented", do="Do it again when nothing writes to it any more.")
+    found = replace(found, provenance={**found.provenance, INPUT: before})
+    overwrite = batch.overwrite or finished is False
+    if not batch.single:
+        return _done(str(source), found, write_result(found, batch.out, stem(source), format=batch.format, overwrite=overwrite))
+    if batch.store is None:
+        with writing(batch.out):
+            batch.out.parent.mkdir(parents=True, exist_ok=True)
+    return _done(str(source), found, {"labels": write(found, batch.out, overwrite=overwrite)})
+
+
+def _run(image: Image, plan: Plan, source: str, show: Show) -> Segmentation:
+    def tell(progress: Progress) -> None:
+        show(source, progress.done, progress.total, progress.message)
+
+    return result(run(plan, image), tell)
+
+
+def _done(source: str, found: Segmentation, paths: dict[str, Path]) -> Done:
+    told = found.provenance
+    return Done(source, paths, len(found.segments["id"]), told["seconds"], told["device"], tuple(told["notices"]))
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, SegsuiteError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "The memory of this computer is not enough for it. Choose a smaller --batch or --chunk, or a part of the image."
+    if isinstance(error, UnicodeError):
+        return "Its name holds bytes that are no text, which results cannot record. Rename it."
+    # What torch and its drivers raise has many lines, of which the first says most.
+    return f"Computing it failed: {str(error).partition(chr(10))[0][:200]}. Try --device cpu, or a smaller --batch."
+
+
+def _listed(inputs: Sequence[str | Path]) -> tuple[list[Path], list[Done]]:
+    """The images that inputs mean, each once, and the inputs that mean none."""
+    found: dict[Path, None] = {}
+    missing = []
+    for one in inputs:
+        try:
+            found |= dict.fromkeys(list_inputs([one]))
+        except InputError as error:
+            missing.append(Done(str(one), error=str(error)))
+        except OSError as error:  # a name that is too long
+            missing.append(Done(str(one), error=f"This is not a path that can be opened: {error.strerror}."))
+    return list(found), missing
+
+
+def _check_output(batch: Batch) -> None:
+    """Find out that nothing can be written, or not in this format, before the work and not after it."""
+    out, kind = batch.out, module_of(batch.out)
+    if kind == "raster" and out.suffix.lower() != ".png":
+        raise OutputError(f"a {out.suffix} file does not keep labels exactly", ".png, .tif or .ome.zarr", "Choose another --out.")
+    if kind is not None and kind != "ome_zarr" and out.is_dir():
+        raise OutputError(f"{str(out)!r} is a folder", "a file name", "Choose another --out.")
+    if batch.store is not None and not (out.parent == batch.store / "labels" and batch.store.is_dir()):
+        needed = "a path outside, or STORE/labels/NAME in the store of an image"
+        raise OutputError(f"output {out} lies inside a zarr store", needed, "Choose another --out.")
+    folder = out.parent if batch.single else out
+    try:
+        there = next(p for p in (folder, *folder.parents) if p.exists())
+        if not there.is_dir():
+            raise OutputError(f"folder {folder} cannot be made, since {there} is a file", do="Choose another --out.")
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise OutputError(f"folder {folder} cannot be written to: {why}", do="Choose another --out, or free the folder.") from error
+
+
+def _check_targets(sources: Sequence[Path], batch: Batch) -> None:
+    """See that every input has a result of its own, and that none takes the place of an input."""
+    if batch.single and len(sources) > 1:
+        raise OptionError(f"there are {len(sources)} inputs and one output, {batch.out}", "a folder as --out")
+    here = {Path(os.path.realpath(source)): source for source in sources}  # unlike Path.resolve, never an error
+    taken: dict[Path, Path] = {}
+    for source in sources:
+        labels = batch.paths_of(source)["labels"]
+        target = Path(os.path.realpath(labels))
+        if target in taken:
+            raise OutputError(f"inputs {taken[target]} and {source} would both be written to {labels}", do="Segment them into different folders.")
+        taken[target] = source
+        hit = next((p for p in (target, *target.parents) if p in here), None)
+        if hit is not None and (hit == target or target.relative_to(hit).parts[0] != "labels"):
+            word = "over" if hit == target else "into"
+            raise OutputError(f"the result {labels} would be written {word} the input {here[hit]}", do="Choose another --out.")
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and module_of(path) is None
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """The label files of a folder by stem: our own results where there are any, else everything that can be read."""
+    ours = [p for p in sorted(folder.iterdir()) if module_of(p) is not None and stem(p) + "_labels" in p.name]
+    found: dict[str, Path] = {}
+    for path in ours or list_inputs([folder]):
+        if stem(path) in found:
+            raise InputError(f"files {found[stem(path)]} and {path} have one name", "one file per name")
+        found[stem(path)] = path
+    return found

@@ -1,0 +1,228 @@
+"""The command line: ``segsuite segment | evaluate | models | demo``; its flags are made from `Options`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import logging
+import sys
+import types as python_types
+import typing
+import warnings
+from collections.abc import Sequence
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+from napari_segsuite._version import __version__
+from napari_segsuite.engine.options import Options, hints
+from napari_segsuite.errors import MissingExtra, SegsuiteError
+from napari_segsuite.terminal import SIGNAL, complain, say, shower, stoppable
+
+_PROGRESS = (
+    "bar: on standard error; json: one JSON object per line on standard output, whose 'event' is progress, done, skipped or failed; "
+    "auto: a bar if standard error is a terminal, else none [auto]"
+)
+_METAVARS = {str: "NAME", int: "INTEGER", float: "NUMBER"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is 0, or 1 with what failed on standard error, or 128 and the signal that stopped it."""
+    args = _parser().parse_args(argv)
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it tells of damaged files before our error does
+    if argv is None and not sys.warnoptions:
+        warnings.simplefilter("ignore")  # of the libraries below, for their programmers
+    try:
+        with stoppable():
+            return int(args.command(args))
+    except SegsuiteError as error:
+        complain(str(error))
+        return 1
+    except KeyboardInterrupt as stop:
+        complain("stopped; what was finished before is complete, and nothing half-written is left")
+        return SIGNAL + int(stop.args[0] if stop.args else 2)
+
+
+def options_of(args: argparse.Namespace) -> Options:
+    """Collect the flags that are fields of `Options`."""
+    return Options(**{f.name: getattr(args, f.name) for f in fields(Options)})
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add one flag per field of `Options`: ``diameter_px`` becomes ``--diameter-px``."""
+    usual, more = parser.add_argument_group("what to do"), parser.add_argument_group("for special cases")
+    for f in fields(Options):
+        group = more if f.metadata["advanced"] else usual
+        told = _flag(hints()[f.name], f.metadata["unit"])
+        group.add_argument(f"--{f.name.replace('_', '-')}", dest=f.name, default=f.default, help=_help(f), **told)
+
+
+def _flag(hint: Any, unit: str) -> dict[str, Any]:
+    """What argparse must know of a field's type."""
+    inner = [a for a in typing.get_args(hint) if a is not python_types.NoneType]
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if typing.get_origin(hint) is typing.Literal:
+        return {"choices": inner}
+    if typing.get_origin(hint) is tuple:
+        return {"type": _names if inner[0] is str else _numbers, "metavar": f"{_METAVARS[inner[0]]},..."}
+    kind = inner[0] if inner else hint
+    return {"type": kind, "metavar": unit.upper() or _METAVARS[kind]}
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names between commas; one that holds a comma itself, or spaces at its ends, stands in double quotes.
+
+    >>> _names('DAPI, "GFP, 488 nm"')
+    ('DAPI', 'GFP, 488 nm')
+    """
+    return tuple(name for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True) for name in row if name)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not whole numbers like 32,256,256") from None
+
+
+def _help(f: Field[Any]) -> str:
+    bounds = f" ({f.metadata['ge']:.15g} to {f.metadata['le']:.15g})" if f.metadata["ge"] is not None and f.metadata["le"] is not None else ""
+    default = "" if f.default in (None, (), False, "") else f" [{f.default}]"
+    return f"{f.metadata['help']}{bounds}{default}".replace("%", "%%")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="segsuite", description="Segment microscopy and medical images in two and three dimensions.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_segment(commands)
+    _add_evaluate(commands)
+    _add_models(commands)
+    demo = _command(commands, "demo", "segment a picture that comes with the install")
+    demo.add_argument("--out", type=Path, default=Path("segsuite-demo"), help="folder for the results [segsuite-demo]")
+    demo.add_argument("--view", action="store_true", help="show the result in napari")
+    demo.set_defaults(command=_demo)
+    return parser
+
+
+def _command(commands: Any, name: str, what: str) -> Any:
+    return commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+
+
+def _add_segment(commands: Any) -> None:
+    segment = _command(commands, "segment", "segment files, patterns or folders")
+    segment.add_argument("inputs", nargs="+", metavar="INPUT", help="files, patterns such as 'plates/*.tif', or folders")
+    segment.add_argument("--out", type=Path, required=True, help="a folder; or, for one input, a path ending in .ome.zarr or .tif")
+    segment.add_argument("--format", choices=["tif", "ome-zarr"], default="tif", help="of the labels in a folder [tif]")
+    segment.add_argument("--axes", help="what the stored axes are, where a file does not say: letters of tczyx")
+    segment.add_argument("--scene", help="number or name of the image in files that hold several")
+    segment.add_argument("--overwrite", action="store_true", help="do again what is done, and replace results that were made with other options")
+    segment.add_argument("--progress", choices=["auto", "bar", "json", "none"], default="auto", help=_PROGRESS)
+    add_options(segment)
+    segment.set_defaults(command=_segment)
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = _command(commands, "evaluate", "compare results with the truth")
+    evaluate.add_argument("pred", type=Path, metavar="PRED", help="labels: a file, or a folder of files")
+    evaluate.add_argument("true", type=Path, metavar="TRUTH", help="labels of the same shape: a file, or a folder with files of the same names")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    evaluate.add_argument("--ignore-label", type=int, metavar="ID", help="voxels with this id in the truth are left out")
+    evaluate.set_defaults(command=_evaluate)
+
+
+def _add_models(commands: Any) -> None:
+    models = _command(commands, "models", "list models, show one").add_subparsers(required=True, metavar="ACTION")
+    listing = _command(models, "list", "all models that came with the install")
+    listing.add_argument("--json", action="store_true", help="print a JSON list")
+    listing.set_defaults(command=_models_list)
+    show = _command(models, "show", "everything about one model, with its card")
+    show.add_argument("name", metavar="NAME")
+    show.add_argument("--json", action="store_true", help="print one JSON object")
+    show.set_defaults(command=_models_show)
+
+
+def _segment(args: argparse.Namespace) -> int:
+    from napari_segsuite.batch import Batch, segment_all
+
+    scene = int(args.scene) if args.scene and args.scene.isdecimal() else args.scene
+    batch = Batch(args.out, options_of(args), args.format, args.overwrite, args.axes, scene)
+    failures = []
+    with shower(args.progress) as show:
+        for done in segment_all(args.inputs, batch, show.progress):
+            show.line(json.dumps(done.to_json()) if args.progress == "json" else str(done))
+            if done.error:
+                failures.append(done)
+    if failures:
+        complain(f"{len(failures)} failed:\n" + "\n".join(f"  {f.source}: {f.error}" for f in failures))
+    return 1 if failures else 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from napari_segsuite.batch import pairs
+    from napari_segsuite.io import read, read_segmentation
+    from napari_segsuite.metrics import evaluate
+
+    found = pairs(args.pred, args.true)
+    # Labels have no negative ids, but the pixels of a truth may, where they are to be left out.
+    pixels = args.ignore_label is not None and args.ignore_label < 0
+    scores = evaluate(
+        (read_segmentation(p) for p, _ in found),
+        (read(t).data[...] if pixels else read_segmentation(t) for _, t in found),
+        names=[p.name for p, _ in found],
+        ignore_label=args.ignore_label,
+    )
+    say(json.dumps(scores.to_json()) if args.json else str(scores))
+    return 0
+
+
+def _models_list(args: argparse.Namespace) -> int:
+    from napari_segsuite.models import list_models
+
+    specs = list_models()
+    if args.json:
+        say(json.dumps([_told(spec) for spec in specs], indent=2))
+    else:
+        for spec in specs:
+            say(f"{spec.name:12} {spec.task:9} {spec.axes:4} {spec.description}")
+    return 0
+
+
+def _models_show(args: argparse.Namespace) -> int:
+    from napari_segsuite.models import card, load_spec
+
+    spec = load_spec(args.name)
+    if args.json:
+        say(json.dumps({**_told(spec), "card": card(args.name)}, indent=2))
+        return 0
+    for name, value in _told(spec).items():
+        say(f"{name:15} {value if isinstance(value, str) else json.dumps(value)}".rstrip())
+    say(f"\n{card(args.name)}".rstrip())
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    import importlib.util
+
+    from napari_segsuite.batch import demo
+
+    if args.view and importlib.util.find_spec("napari") is None:
+        raise MissingExtra("showing results in napari", "gui")
+    with shower("auto") as show:
+        done = demo(args.out, show.progress)
+    say(f"{done.segments} nuclei in a real picture of tissue, {done.seconds:.1f} s on {done.device}")
+    for name, path in done.paths.items():
+        say(f"  {name:9} {path}")
+    if args.view:
+        # By name, since this half must not know the viewer's; it is there with the extra [gui].
+        importlib.import_module("napari_segsuite.viewer.show").show(done.paths["image"], done.paths["labels"])
+    return 0
+
+
+def _told(spec: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {"name": spec.name, "task": spec.task, **asdict(spec)}

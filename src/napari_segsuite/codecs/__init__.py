@@ -1,0 +1,17 @@
+"""Representations in two directions: labels to target maps, maps to a segmentation."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+NAMES = ("semantic", "centers")
+
+
+def codec(name: str) -> ModuleType:
+    """Load a codec by its name: a module with ``heads``, ``encode``, ``reach`` and ``assign``."""
+    if name not in NAMES:
+        from napari_segsuite.errors import ModelError
+
+        raise ModelError(f"there is no codec {name!r}", f"one of {', '.join(NAMES)}")
+    return import_module(f"napari_segsuite.codecs.{name}")

@@ -1,0 +1,77 @@
+"""The contrast constants of an image, once for all of it, from a bounded number of voxels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_segsuite import arrays
+from napari_segsuite.engine import pixels
+from napari_segsuite.engine.plan import Plan
+from napari_segsuite.errors import ModelError
+from napari_segsuite.types import Image, ModelSpec
+
+LARGEST = 2**22
+"""Channels with more voxels are sampled."""
+BLOCKS = 64
+
+
+def limits(image: Image, plan: Plan, spec: ModelSpec) -> tuple[tuple[float, float], ...]:
+    """Find the values that become 0 and 1, per chosen channel, over the whole image with all its frames.
+
+    Raises
+    ------
+    ModelError
+        The model asks for a method that does not exist.
+    """
+    method = spec.normalize.get("method")
+    if method not in ("percentiles", "otsu"):
+        raise ModelError(f"model {spec.name!r} asks for the normalisation {method!r}", "percentiles or otsu")
+    result = []
+    for channel in plan.channels:
+        values = sample(image, channel)
+        low_high = spec.normalize.get("values", (1.0, 99.8))
+        result.append(arrays.otsu(values) if method == "otsu" else arrays.contrast(values, (float(low_high[0]), float(low_high[1]))))
+    return tuple(result)
+
+
+def sample(image: Image, channel: int) -> NDArray[Any]:
+    """Take a channel's voxels, or about `LARGEST` of them in `BLOCKS` blocks spread evenly over all axes.
+
+    What is taken depends on the shape alone, so that a file and an array of the same pixels get the same constants.
+    """
+    where: list[list[slice]] = [[slice(channel, channel + 1)] if a == "c" else [slice(None)] for a in image.axes]
+    shape = [1 if a == "c" else n for a, n in zip(image.axes, image.shape, strict=True)]
+    if np.prod(shape, dtype=float) <= LARGEST:
+        return pixels.read(image, tuple(w[0] for w in where))
+    side = _side(shape)
+    counts = _counts(shape, side)
+    for axis, (n, s, count) in enumerate(zip(shape, side, counts, strict=True)):
+        if image.axes[axis] != "c":
+            starts = np.linspace(0, n - s, count).round().astype(int)
+            where[axis] = [slice(int(a), int(a) + s) for a in starts]
+    blocks = [pixels.read(image, tuple(w[i] for w, i in zip(where, at, strict=True))) for at in np.ndindex(*[len(w) for w in where])]
+    return np.concatenate([b.ravel() for b in blocks])
+
+
+def _side(shape: list[int]) -> list[int]:
+    """Length of a block along each axis: a cube where the axes are long enough."""
+    side, left, room = [1] * len(shape), float(LARGEST // BLOCKS), len(shape)
+    for axis in sorted(range(len(shape)), key=lambda a: shape[a]):
+        side[axis] = max(1, min(shape[axis], int(left ** (1 / room))))
+        left, room = left / side[axis], room - 1
+    return side
+
+
+def _counts(shape: list[int], side: list[int]) -> list[int]:
+    """How many blocks along each axis, in all about `BLOCKS`, more where there is more to see."""
+    counts = [1] * len(shape)
+    while np.prod(counts) < BLOCKS:
+        room = [n / (s * c) for n, s, c in zip(shape, side, counts, strict=True)]
+        axis = int(np.argmax(room))
+        if room[axis] <= 1:
+            break
+        counts[axis] += 1
+    return counts

@@ -1,0 +1,52 @@
+"""Reading pixels of an image, which may lie on disk and be damaged or missing there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_segsuite.errors import InputError, SegsuiteError
+from napari_segsuite.io.faults import AGAIN, BROKEN
+from napari_segsuite.types import Image
+
+
+def read(image: Image, index: tuple[int | slice, ...]) -> NDArray[Any]:
+    """Read a part of the finest level.
+
+    Parameters
+    ----------
+    image : Image
+        With numpy, dask or zarr data.
+    index : tuple of int or slice
+        One per axis.
+
+    Raises
+    ------
+    InputError
+        What is stored cannot be decoded: a damaged chunk, a file that is gone.
+    """
+    try:
+        return np.asarray(image.data[index])
+    except (SegsuiteError, MemoryError):
+        raise
+    except BROKEN as error:
+        where = ", ".join(f"{axis}={_told(i)}" for axis, i in zip(image.axes, index, strict=True))
+        why = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+        raise InputError(f"pixels of {image.source or image.name} at {where} cannot be read ({why})", do=AGAIN) from error
+
+
+def missing(image: Image) -> list[str]:
+    """What to tell of chunks that a zarr image on disk does not have: empty ones need not be stored, but lost ones look the same."""
+    stored = getattr(image.data, "nchunks_initialized", None)
+    if stored is None or stored == image.data.nchunks:
+        return []
+    lost = f"{image.data.nchunks - stored} of {image.data.nchunks} chunks of {image.name!r}"
+    return [f"{lost} are not stored and were taken as {image.data.fill_value}"]
+
+
+def _told(index: int | slice) -> str:
+    if not isinstance(index, slice):
+        return str(index)
+    return "all" if index.start is None else f"{index.start}:{index.stop}"

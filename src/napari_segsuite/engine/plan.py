@@ -1,0 +1,269 @@
+"""Intent + reality -> plan: what a user may wish (`Options`), checked once against an image and a model (`resolve`).
+
+Nothing here imports torch, and nothing reads pixels: complaints come in milliseconds. Everything later only obeys the `Plan`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from napari_segsuite.engine.options import Options as Options
+from napari_segsuite.engine.options import check
+from napari_segsuite.engine.options import option as option
+from napari_segsuite.errors import InputError, OptionError
+from napari_segsuite.types import Image, ModelSpec
+
+SMALLEST_ZOOM, LARGEST_ZOOM = 1 / 32, 16.0
+CHUNK_VOXELS = 2**25
+"""A frame with more voxels than this is cut into chunks of about this many."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done; JSON-able, and its `fingerprint` is the identity of the job.
+
+    Attributes
+    ----------
+    options : Options
+    image : mapping
+        Name, source, shape, axes, dtype, scale, units of what was planned for.
+    model : mapping
+        Name, version, task, sha256 of the weights and of all else that the model is made of, its codec, how it wants pixels normalised,
+        and its grid of tiles.
+    axes : str
+        Spatial axes that the network sees, ``"yx"`` or ``"zyx"``.
+    frames : str
+        Axes that are worked through one by one (``t``, and ``z`` when slices are segmented on their own).
+    channels : tuple of int
+        Indices along ``c``, in the model's order; ``(0,)`` for an image without channels.
+    zoom : tuple of float
+        Model pixels per image pixel along `axes`.
+    chunk : tuple of int
+        Unit of work in image voxels along `axes`.
+    codec_options : mapping
+        The model's, with the user's wishes on top.
+    min_size : int
+        Objects with fewer image voxels are left out.
+    min_score : float
+        Objects with a lower score are left out.
+    notices : tuple of str
+        What the user should know and need not change.
+    limits : tuple of (float, float)
+        Values that become 0 and 1, per channel; empty until measured. Not part of the fingerprint: they follow from it.
+    """
+
+    options: Options
+    image: Mapping[str, Any]
+    model: Mapping[str, Any]
+    axes: str
+    frames: str
+    channels: tuple[int, ...]
+    zoom: tuple[float, ...]
+    chunk: tuple[int, ...]
+    codec_options: Mapping[str, Any]
+    min_size: int = 0
+    min_score: float = 0.0
+    notices: tuple[str, ...] = ()
+    limits: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that change with anything that can change the result; not with the device, batch, chunk, or where the files lie."""
+        told = self.to_json()
+        # The model is known by its weights and description, not by the folder that it was loaded from.
+        told["options"] = {k: v for k, v in told["options"].items() if k not in ("model", "device", "batch", "chunk")}
+        told["image"] = {k: v for k, v in told["image"].items() if k not in ("name", "source")}
+        for name in ("notices", "limits", "chunk"):
+            del told[name]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain values."""
+        told = {f.name: getattr(self, f.name) for f in fields(self)}
+        told["options"] = self.options.to_json()
+        plain: dict[str, Any] = json.loads(json.dumps(told))
+        return plain
+
+
+def resolve(image: Image, options: Options, spec: ModelSpec) -> Plan:
+    """Check wishes against reality and decide everything that can be decided without reading a pixel.
+
+    Parameters
+    ----------
+    image : Image
+    options : Options
+    spec : ModelSpec
+        Of the model that ``options.model`` names (``models.load_spec``).
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    InputError
+        The image cannot be segmented by any model: an axis of length 0, a dtype that is not a number.
+    OptionError
+        The wishes, the image and the model do not fit together.
+    """
+    _check_image(image)
+    check(options)
+    axes, frames = _axes(image, options, spec)
+    channels, notices = _channels(image, options, spec)
+    zoom, more = _zoom(image, options, spec, axes)
+    wishes = {"foreground": options.foreground, "center": options.center}
+    return Plan(
+        options=options,
+        image={
+            "name": image.name,
+            "source": image.source,
+            "shape": list(image.shape),
+            "axes": image.axes,
+            "dtype": str(np.dtype(image.data.dtype)),
+            "scale": list(image.scale),
+            "units": list(image.units),
+            "translate": list(image.translate),
+            "channels": list(image.channels),
+        },
+        model=_told_model(spec),
+        axes=axes,
+        frames=frames,
+        channels=channels,
+        zoom=zoom,
+        chunk=_chunk(tuple(image.size(a) for a in axes), options.chunk),
+        codec_options={**spec.codec_options, **{k: v for k, v in wishes.items() if v is not None}},
+        min_size=_min_size(options, spec, zoom),
+        min_score=float(spec.codec_options.get("min_score", 0) if options.min_score is None else options.min_score),
+        notices=tuple(notices + more),
+    )
+
+
+def _told_model(spec: ModelSpec) -> dict[str, Any]:
+    """What a plan and its fingerprint must know of a model."""
+    words = ("description", "licence", "citation", "trained_on")
+    rest = json.dumps({k: v for k, v in asdict(spec).items() if k not in words}, sort_keys=True)
+    return {
+        "name": spec.name,
+        "version": spec.version,
+        "task": spec.task,
+        "weights_sha256": spec.weights_sha256,
+        "spec_sha256": hashlib.sha256(rest.encode()).hexdigest(),
+        "codec": spec.codec,
+        "normalize": dict(spec.normalize),
+        "tile": {"size": list(spec.tile), "context": list(spec.context), "multiple": list(spec.multiple)},
+    }
+
+
+def _check_image(image: Image) -> None:
+    for axis, n in zip(image.axes, image.shape, strict=True):
+        if n == 0:
+            raise InputError(f"axis {axis.upper()} of {image.name!r} has length 0 (shape {image.shape})", "at least 1 sample along every axis")
+    dtype = np.dtype(image.data.dtype)
+    if dtype.kind not in "biuf":
+        raise InputError(
+            f"the pixels of {image.name!r} are of type {dtype}", "integers or real numbers", "Convert them first, for example to float32."
+        )
+    if len(image.spatial) < 2:
+        raise InputError(f"{image.name!r} has axes {image.axes!r} (shape {image.shape})", "at least y and x")
+
+
+def _axes(image: Image, options: Options, spec: ModelSpec) -> tuple[str, str]:
+    """Which axes the network sees, and which are worked through one by one."""
+    time = "t" if "t" in image.axes else ""
+    fits = spec.axes in ("any", image.spatial)
+    if fits and (options.stack == "volume" or image.spatial == "yx"):
+        return image.spatial, time
+    if spec.axes in ("yx", "any") and image.spatial == "zyx":
+        if options.stack == "slices" or image.size("z") == 1:
+            return "yx", time + "z"
+        raise OptionError(
+            f"model {spec.name!r} is for two dimensions, and {image.name!r} is a z-stack of {image.size('z')} slices",
+            do="Choose stack='slices' to segment every slice on its own, or a model for volumes.",
+        )
+    if spec.axes == "zyx":
+        raise OptionError(f"model {spec.name!r} is for volumes, and {image.name!r} has axes {image.axes!r}", "a z-stack, taken as a volume")
+    return spec.axes, time
+
+
+def _channels(image: Image, options: Options, spec: ModelSpec) -> tuple[tuple[int, ...], list[str]]:
+    """Pick the channels by name or number; never guess between several."""
+    names = image.channels or tuple(str(i) for i in range(image.size("c")))
+    have = [i for i in range(image.size("c")) if not (image.rgb and i == 3)]
+    notices = ["the alpha channel is left out"] if image.rgb and image.size("c") == 4 else []
+    colour = spec.channels == ("red", "green", "blue")
+    if options.channels:
+        chosen = tuple(_channel(str(c), names, image.name) for c in options.channels)
+    elif colour and image.size("c") > 1 and not image.rgb:
+        raise OptionError(_told(image, names, spec), do=f"Choose one, for example channels={names[0]!r} (--channels {names[0]!r}).")
+    else:
+        chosen = tuple(have)
+    if len(chosen) != len(spec.channels) and not (colour and len(chosen) == 1):
+        needed = "1 channel (or red, green, blue)" if colour else f"{len(spec.channels)} ({', '.join(spec.channels)})"
+        wished = f"model {spec.name!r} cannot take {len(chosen)} channels ({', '.join(options.channels)})"
+        found = wished if options.channels else _told(image, names, spec)
+        raise OptionError(found, needed, f"Choose, for example channels={names[0]!r} (--channels {names[0]!r}).")
+    return chosen, notices
+
+
+def _told(image: Image, names: tuple[str, ...], spec: ModelSpec) -> str:
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return f"model {spec.name!r} needs {_count(spec)}; {image.name!r} has {image.size('c')} ({shown})"
+
+
+def _count(spec: ModelSpec) -> str:
+    return "1 channel" if spec.channels == ("red", "green", "blue") or len(spec.channels) == 1 else f"{len(spec.channels)} channels"
+
+
+def _channel(wish: str, names: tuple[str, ...], image: str) -> int:
+    if wish in names:
+        return names.index(wish)
+    if wish.isdigit() and int(wish) < len(names):
+        return int(wish)
+    raise OptionError(f"{image!r} has no channel {wish!r}", f"one of {', '.join(names)}, or a number from 0 to {len(names) - 1}")
+
+
+def _zoom(image: Image, options: Options, spec: ModelSpec, axes: str) -> tuple[tuple[float, ...], list[str]]:
+    """Model pixels per image pixel: from a wished diameter, else from physical sizes where both are known, else 1."""
+    if options.diameter_px is not None:
+        if spec.diameter_px is None:
+            raise OptionError(
+                f"model {spec.name!r} does not resample, so diameter_px={options.diameter_px} has no effect", do="Leave diameter_px empty."
+            )
+        zoom = tuple(spec.diameter_px / options.diameter_px for _ in axes)
+        why = f"an object diameter of {options.diameter_px:g} pixels"
+    else:
+        sizes = image.pixel_size_um()
+        if spec.pixel_size_um is None or sizes is None:
+            return (1.0,) * len(axes), []
+        zoom = tuple(s / m for s, m in zip(sizes[-len(axes) :], spec.pixel_size_um, strict=True))
+        why = f"pixels of {' x '.join(f'{s:g}' for s in sizes)} um"
+    if not all(np.isfinite(z) and SMALLEST_ZOOM <= z <= LARGEST_ZOOM for z in zoom):
+        raise OptionError(f"{why} means resampling {image.name!r} by {zoom[-1]:g}", f"a factor from {SMALLEST_ZOOM:g} to {LARGEST_ZOOM:g}")
+    # A difference of a few percent is inside what models are trained for, and resampling would cost time and sharpness.
+    return ((1.0,) * len(axes), []) if all(abs(z - 1) < 0.05 for z in zoom) else (zoom, [f"resampled by {zoom[-1]:.3g} for {why}"])
+
+
+def _min_size(options: Options, spec: ModelSpec, zoom: tuple[float, ...]) -> int:
+    """The wish in image voxels, or the model's choice, which is in its own pixels."""
+    if options.min_size_px is not None:
+        return options.min_size_px
+    return round(float(spec.codec_options.get("min_size", 0)) / float(np.prod(zoom)))
+
+
+def _chunk(shape: tuple[int, ...], wish: tuple[int, ...]) -> tuple[int, ...]:
+    """The wish, or the whole frame, halved along its longest axis until it is small enough."""
+    if wish:
+        if len(wish) != len(shape):
+            raise OptionError(f"chunk has {len(wish)} numbers", f"{len(shape)}, one per spatial axis")
+        return tuple(min(int(w), n) for w, n in zip(wish, shape, strict=True))
+    chunk = list(shape)
+    while np.prod(chunk, dtype=float) > CHUNK_VOXELS:
+        longest = int(np.argmax(chunk))
+        chunk[longest] = -(-chunk[longest] // 2)
+    return tuple(chunk)

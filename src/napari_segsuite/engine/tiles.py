@@ -1,0 +1,176 @@
+"""Maps of a region, computed on the canonical grid of tiles.
+
+The grid belongs to the frame and the model: it is anchored at the frame's origin, and neither chunks, workers nor memory move it.
+A tile is computed with its context around it, and the context's maps are thrown away; only the border of the frame has none.
+Therefore every voxel's maps are the same bits whoever computes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product, takewhile
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_segsuite.codecs.centers import EIGHTHS
+from napari_segsuite.types import Head, Model, ModelSpec
+
+Box = tuple[tuple[int, int], ...]
+"""``(start, stop)`` per axis."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A piece of the canonical grid: the voxels it answers for, and what the network sees for that."""
+
+    core: Box
+    seen: Box
+
+
+def tiles(shape: Sequence[int], spec: ModelSpec, region: Box) -> list[Tile]:
+    """List the tiles of a frame of `shape` that a region needs, in the frame's order.
+
+    Parameters
+    ----------
+    shape : d ints
+        Of the frame on the model's grid.
+    spec : ModelSpec
+    region : Box
+        On the same grid.
+    """
+    d = len(shape)
+    lines = [_line(*numbers) for numbers in zip(shape, spec.tile[-d:], spec.context[-d:], spec.multiple[-d:], region, strict=True)]
+    return [Tile(tuple(core for core, _ in t), tuple(seen for _, seen in t)) for t in product(*lines)]
+
+
+def _line(n: int, tile: int, context: int, multiple: int, wanted: tuple[int, int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """The cuts of one axis: as few and as even as the largest tile allows, starting at multiples of the network's stride."""
+    context = -(-context // multiple) * multiple
+    core = n if n <= tile else _core(n, tile, context, multiple)
+    starts = [s for s in range(0, n, core) if s < wanted[1] and min(s + core, n) > wanted[0]]
+    return [((s, min(s + core, n)), (max(s - context, 0), min(s + core + context, n))) for s in starts]
+
+
+def _core(n: int, tile: int, context: int, multiple: int) -> int:
+    """Even cores whose tiles, with the context on both sides (two tiles: on one), are not larger than `tile`."""
+    half = -(-n // (2 * multiple)) * multiple
+    if half + context <= tile:
+        return half
+    most = max((tile - 2 * context) // multiple, 1) * multiple
+    return -(-n // (-(-n // most) * multiple)) * multiple
+
+
+def predict(
+    read: Callable[[Box], NDArray[np.float32]], shape: Sequence[int], model: Model, region: Box, batch: int
+) -> Iterator[tuple[int, int, dict[str, NDArray[Any]]]]:
+    """Compute the integer maps of a region.
+
+    Parameters
+    ----------
+    read : callable
+        Box on the model's grid to normalised (C, *spatial) float32 pixels.
+    shape : d ints
+        Of the frame on the model's grid.
+    model : Model
+    region : Box
+    batch : int
+        Tiles of one shape that are handed to the model together.
+
+    Yields
+    ------
+    done, total, maps
+        After each batch; the maps are complete after the last. (C, *region) uint8 for probabilities, int16 in 1/8 voxel for vectors.
+    """
+    todo = tiles(shape, model.spec, region)
+    size = [b - a for a, b in region]
+    maps = {h.name: np.zeros((h.channels, *size), np.int16 if h.kind == "vector" else np.uint8) for h in model.spec.heads}
+    done = 0
+    while done < len(todo):
+        together = _alike(todo[done : done + batch])
+        multiple = model.spec.multiple[-len(size) :]
+        pixels = np.stack([_padded(read(tile.seen), multiple) for tile in together])
+        answer = model.predict(pixels).maps
+        for head in model.spec.heads:
+            values = quantize(head, answer[head.name])
+            for tile, value in zip(together, values, strict=True):
+                _paste(maps[head.name], value, tile, region)
+        done += len(together)
+        yield done, len(todo), maps
+
+
+def quantize(head: Head, value: Any) -> NDArray[Any]:
+    """Round activated maps (numpy or torch, on any device) to the integers that decoding works with."""
+    scale, low, high = (EIGHTHS, -32768, 32767) if head.kind == "vector" else (255, 0, 255)
+    kind = "int16" if head.kind == "vector" else "uint8"
+    if isinstance(value, np.ndarray):
+        rounded: NDArray[Any] = np.clip(np.rint(value * scale), low, high).astype(kind)
+        return rounded
+    import torch
+
+    tensor = (value * scale).round().clamp(low, high).to(getattr(torch, kind)).cpu().numpy()
+    result: NDArray[Any] = tensor
+    return result
+
+
+def _alike(todo: Sequence[Tile]) -> list[Tile]:
+    """The leading tiles that have one shape."""
+    shapes = [tuple(b - a for a, b in tile.seen) for tile in todo]
+    return [tile for tile, _ in takewhile(lambda pair: pair[1] == shapes[0], zip(todo, shapes, strict=True))]
+
+
+def _padded(pixels: NDArray[np.float32], multiple: Sequence[int]) -> NDArray[np.float32]:
+    """Mirror the end of each axis until it is a multiple of what the network needs."""
+    for axis, m in enumerate(multiple, start=1):
+        n = pixels.shape[axis]
+        extra = -n % m
+        if extra:  # index arithmetic, since a mirror wider than the image is no mirror any more
+            index = np.arange(n + extra) % max(2 * n - 2, 1)
+            pixels = pixels.take(np.where(index < n, index, 2 * n - 2 - index), axis=axis)
+    return np.ascontiguousarray(pixels)
+
+
+def _paste(target: NDArray[Any], value: NDArray[Any], tile: Tile, region: Box) -> None:
+    low = [max(c[0], r[0]) for c, r in zip(tile.core, region, strict=True)]
+    high = [min(c[1], r[1]) for c, r in zip(tile.core, region, strict=True)]
+    to = tuple(slice(a - r[0], b - r[0]) for a, b, r in zip(low, high, region, strict=True))
+    source = tuple(slice(a - s[0], b - s[0]) for a, b, s in zip(low, high, tile.seen, strict=True))
+    target[(slice(None), *to)] = value[(slice(None), *source)]
+
+
+def maps_like(
+    maps: Mapping[str, NDArray[Any]], heads: Sequence[Head], shape: Sequence[int], to: Sequence[int], have: Box, want: Box
+) -> dict[str, NDArray[Any]]:
+    """Bring maps from the model's grid to a finer one: probabilities by linear interpolation, vectors from the nearest voxel.
+
+    Parameters
+    ----------
+    maps : mapping
+        Integer maps of the box `have` on a grid of `shape`.
+    heads : sequence of Head
+    shape, to : d ints
+        The frame on the model's grid, and on the finer one.
+    have, want : Box
+        Where the maps lie on the model's grid; what is wanted on the finer one.
+    """
+    from napari_segsuite import arrays
+
+    out = {}
+    for head in heads:
+        value: NDArray[Any] = maps[head.name]
+        for axis, (n, m, h, w) in enumerate(zip(shape, to, have, want, strict=True), start=1):
+            if n == m:
+                value = value[(slice(None),) * axis + (slice(w[0] - h[0], w[1] - h[0]),)]
+            elif head.kind == "vector":
+                value = value.take(arrays.nearest(n, m, *w) - h[0], axis=axis)
+            else:
+                index, weights = arrays.resampler(n, m, *w)
+                value = arrays.resample(value, index - h[0], weights, axis)
+        if head.kind == "vector":
+            ratio = np.array([m / n for n, m in zip(shape, to, strict=True)]).reshape(-1, *[1] * len(shape))
+            out[head.name] = np.clip(np.rint(value * ratio), -32768, 32767).astype(np.int16)
+        else:
+            out[head.name] = np.rint(value).astype(np.uint8)
+    return out

@@ -1,0 +1,163 @@
+"""Files in, files out: `read`, `read_segmentation`, `write`, `list_inputs`; the suffix names the module that does it.
+
+Importing this is cheap: tifffile, zarr and Pillow are loaded when a file of their kind is met.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from napari_segsuite.errors import InputError, OutputError
+from napari_segsuite.io.commit import check_free, replacing
+from napari_segsuite.io.faults import check_is_there, reading, writing
+from napari_segsuite.io.inputs import OURS, known, list_inputs, module_of, sidecars_of
+from napari_segsuite.types import Image, Segmentation
+
+__all__ = ["list_inputs", "module_of", "read", "read_segmentation", "sidecars_of", "write", "write_result"]
+
+
+def read(path: str | Path, *, axes: str | None = None, scene: int | str | None = None) -> Image:
+    """Read an image file.
+
+    Parameters
+    ----------
+    path : str or Path
+        TIFF, OME-TIFF, ImageJ TIFF, PNG, JPEG, or an OME-Zarr or zarr folder, also one inside another.
+    axes : str, optional
+        What the stored axes are, one letter of ``tczyx`` each, where the file does not say or is wrong.
+    scene : int or str, optional
+        Number or name of the image in a file that holds several.
+
+    Returns
+    -------
+    Image
+        Zarr stores and large TIFFs stay on disk until they are indexed.
+
+    Raises
+    ------
+    InputError
+        The file is missing, damaged, of an unknown kind, holds several images, or does not say what its axes are.
+    MissingExtra
+        It is compressed in a way that needs an optional package.
+    """
+    path = Path(path)
+    return _reader(path).read(path, axes=axes, scene=scene)  # type: ignore[no-any-return]
+
+
+def read_segmentation(path: str | Path, *, axes: str | None = None) -> Segmentation:
+    """Read labels, with the table, classes and provenance that were written with them.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file that `write` or `write_result` wrote, or any label image. Where a file holds no table, the ``_segments.csv`` and
+        ``_run.json`` beside it are used, and failing that the table is computed from the labels.
+    axes : str, optional
+        As in `read`, for label images of others.
+
+    Raises
+    ------
+    InputError
+        The file is missing or damaged, or its pixels cannot be labels.
+    """
+    path = Path(path)
+    module = _reader(path)
+    if module.__name__.endswith("ome_zarr"):
+        return module.read_segmentation(path, axes=axes)  # type: ignore[no-any-return]
+    from napari_segsuite.io import labels
+
+    return labels.read_segmentation(path, module, axes)
+
+
+def write(thing: Image | Segmentation, path: str | Path, *, overwrite: bool = False, version: str | None = None) -> Path:
+    """Write an image or a segmentation to one file or store; it takes its name only when it is whole.
+
+    Parameters
+    ----------
+    thing : Image or Segmentation
+    path : str or Path
+        The suffix decides: ``.tif``, ``.ome.zarr``, or ``.png`` for what fits into one. For a segmentation also
+        ``STORE.ome.zarr/labels/NAME``, inside the store of its image.
+    overwrite : bool
+        Replace what is there; it is kept until the new one is whole.
+    version : str, optional
+        Of OME-Zarr: ``"0.5"`` (default) or ``"0.4"``.
+
+    Returns
+    -------
+    Path
+        What was written.
+
+    Raises
+    ------
+    OutputError
+        Unknown suffix, something is there already, no room, no right to write, or the format cannot hold it.
+    """
+    path = Path(path)
+    name = module_of(path)
+    if name is None:
+        raise OutputError(f"the suffix of {str(path)!r} is not a kind of file that can be written", f"a path ending in {known()}")
+    if path.is_dir() and name != "ome_zarr":
+        raise OutputError(f"{str(path)!r} is a folder", "a file name")
+    writer = importlib.import_module(f"napari_segsuite.io.{name}" if name == "raster" else f"napari_segsuite.io.{name}_write")
+    options = {"version": version} if name == "ome_zarr" else {}
+    (writer.write_image if isinstance(thing, Image) else writer.write_segmentation)(thing, path, overwrite=overwrite, **options)
+    return path
+
+
+def write_result(segmentation: Segmentation, folder: str | Path, stem: str, *, format: str = "tif", overwrite: bool = False) -> dict[str, Path]:
+    """Write a segmentation as three files: ``<stem>_labels.tif``, ``<stem>_segments.csv`` and ``<stem>_run.json``.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made if it is not there.
+    stem : str
+        Name of the image without its suffix.
+    format : {'tif', 'ome-zarr', 'png'}
+        Of the labels.
+    overwrite : bool
+
+    Returns
+    -------
+    dict
+        ``labels``, ``segments`` and ``run``: their paths. The last is written last, so that where it is, all are.
+    """
+    from napari_segsuite.io.table import write_table
+
+    suffix = {"tif": ".tif", "ome-zarr": ".ome.zarr", "png": ".png"}.get(format)
+    if suffix is None:
+        raise OutputError(f"format {format!r} is not known", "tif, ome-zarr or png")
+    labels = Path(folder) / f"{stem}{OURS}{suffix}"
+    paths = {"labels": labels, **sidecars_of(labels)}
+    with writing(labels):
+        labels.parent.mkdir(parents=True, exist_ok=True)
+    for path in paths.values():
+        check_free(path, overwrite=overwrite)
+    with writing(paths["run"]):
+        paths["run"].unlink(missing_ok=True)
+    write(segmentation, labels, overwrite=overwrite)
+    write_table(segmentation.segments, paths["segments"], overwrite=overwrite)
+    with replacing(paths["run"], overwrite=overwrite) as part:
+        part.write_text(json.dumps(_run_json(segmentation), indent=2, ensure_ascii=False), encoding="utf-8")
+    return paths
+
+
+def _run_json(segmentation: Segmentation) -> Mapping[str, Any]:
+    classes = [{"id": c.id, "name": c.name, "color": list(c.color), "countable": c.countable} for c in segmentation.classes]
+    return {**segmentation.provenance, "classes": classes}
+
+
+def _reader(path: Path) -> Any:
+    check_is_there(path)
+    with reading(path):
+        name = module_of(path)
+    if name is None:
+        raise InputError(f"file {path} is not a kind of file that can be read", f"a file ending in {known()}, or a zarr folder")
+    if path.is_dir() and name != "ome_zarr":
+        raise InputError(f"{str(path)!r} is a folder", "an image file")
+    return importlib.import_module(f"napari_segsuite.io.{name}")

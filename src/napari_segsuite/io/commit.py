@@ -1,0 +1,111 @@
+"""Writing so that a name only ever stands for a whole result: beside it first, then one rename.
+
+1. `replacing` hands out a hidden sibling, ``.<name>.part-<pid>``.
+2. The caller writes all of it there.
+3. Its bytes are forced to the disk (`_sync`), and only then does it take the name (`_swap`).
+
+Whatever fails before the last step leaves the old file as it was and nothing new under the name.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from napari_segsuite.errors import OutputError
+from napari_segsuite.io.faults import writing
+
+STALE_SECONDS = 86400.0
+"""A hidden sibling that nobody touched for this long was left by a process that died."""
+
+
+@contextmanager
+def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a path to write a file or folder to that takes the place of `path` when the body ends without an error.
+
+    Raises
+    ------
+    OutputError
+        There is something already and `overwrite` is false; or the system refuses (folder missing, not writable, disk full).
+    """
+    check_free(path, overwrite=overwrite)
+    part = path.with_name(f".{path.name[:120]}.part-{os.getpid()}")
+    try:
+        with writing(path):
+            sweep(path)
+            remove(part)
+            yield part
+            _sync(part)
+            _swap(part, path)
+    finally:
+        _discard(part)
+
+
+def _discard(part: Path) -> None:
+    """Delete what was not finished; after a Ctrl-C, a thread of zarr may still be writing a chunk while the folder goes."""
+    for _ in range(40):
+        with suppress(OSError):
+            remove(part)
+        if not os.path.lexists(part):
+            return
+        time.sleep(0.05)
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Complain when something is at `path` that may not be replaced."""
+    if os.path.lexists(path) and not overwrite:
+        kind = "folder" if path.is_dir() else "file"
+        raise OutputError(f"{kind} {path} exists already", do="Choose another name, or allow it to be replaced with overwrite.")
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Delete what processes that died left beside `path`."""
+    now = time.time()
+    for old in path.parent.iterdir():
+        if old.name.startswith(f".{path.name[:120]}.part-") and now - old.stat().st_mtime > STALE_SECONDS:
+            remove(old)
+
+
+def _swap(part: Path, path: Path) -> None:
+    if not (path.exists() and (part.is_dir() or path.is_dir())):
+        os.replace(part, path)
+    else:  # a folder cannot be replaced in one step: the old one steps aside, and comes back if the new one cannot take its place
+        aside = path.with_name(f".{path.name[:120]}.old-{os.getpid()}")
+        remove(aside)
+        os.replace(path, aside)
+        try:
+            os.replace(part, path)
+        except OSError:
+            os.replace(aside, path)
+            raise
+        remove(aside)
+    _sync_folder(path.parent)
+
+
+def _sync(part: Path) -> None:
+    files = [Path(folder) / name for folder, _, names in os.walk(part) for name in names] if part.is_dir() else [part]
+    for file in files:
+        with file.open("rb+") as opened:
+            os.fsync(opened.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # elsewhere a folder cannot be opened, and a rename needs no forcing
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

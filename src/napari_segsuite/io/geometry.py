@@ -1,0 +1,94 @@
+"""From what a file says about its axes to the fields of an `Image`: order ``t c z y x``, one size and unit per axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from napari_segsuite.errors import InputError
+from napari_segsuite.io.lazy import Order
+from napari_segsuite.io.units import PIXEL
+from napari_segsuite.types import AXES
+
+PLACE = ("axes", "scale", "units", "translate")
+"""The fields that an `Image` and a `Segmentation` share, which put them in their place."""
+
+Size = tuple[float, str]
+"""Length of one sample and its unit."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a file says about one image, axis by axis.
+
+    Attributes
+    ----------
+    sizes : mapping of axis letter to (float, unit)
+    translate : mapping of axis letter to float
+    channels : tuple of str
+    rgb : bool
+    name : str
+    """
+
+    sizes: Mapping[str, Size] = field(default_factory=dict)
+    translate: Mapping[str, float] = field(default_factory=dict)
+    channels: tuple[str, ...] = ()
+    rgb: bool = False
+    name: str = ""
+
+
+def parse_axes(axes: str, shape: tuple[int, ...], path: Path) -> str:
+    """Check axes that a user names for a stored array, and return them in lower case.
+
+    >>> parse_axes("ZYX", (3, 4, 5), Path("a.tif"))
+    'zyx'
+    """
+    letters = axes.lower()
+    if len(letters) != len(shape):
+        raise InputError(f"axes={axes!r} names {len(letters)} axes, and {path} has {len(shape)} (shape {shape})", "one letter of tczyx per axis")
+    if len(set(letters)) != len(letters) or not set(letters) <= set(AXES):
+        raise InputError(f"axes={axes!r} cannot be understood", "each of the letters t, c, z, y, x at most once")
+    if not {"y", "x"} <= set(letters):
+        raise InputError(f"axes={axes!r} has no y and x", "at least y and x")
+    return letters
+
+
+def order_of(stored: str, wanted: str | None = None) -> tuple[str, Order]:
+    """Say how stored axes become ours: the letters in the order ``tczyx``, and for each the stored axis (None: an added one).
+
+    >>> order_of("yxc"), order_of("yx", "zyx")
+    (('cyx', (2, 0, 1)), ('zyx', (None, 0, 1)))
+    """
+    letters = wanted if wanted and set(wanted) >= set(stored) else "".join(a for a in AXES if a in stored)
+    return letters, tuple(stored.index(a) if a in stored else None for a in letters)
+
+
+def fields_of(axes: str, described: Described) -> dict[str, Any]:
+    """The fields of an `Image` or a `Segmentation` that put it in its place."""
+    sizes = [valid(described.sizes.get(a)) if a != "c" else (1.0, PIXEL) for a in axes]
+    return {
+        "axes": axes,
+        "scale": tuple(s for s, _ in sizes),
+        "units": tuple(u for _, u in sizes),
+        "translate": tuple(float(described.translate.get(a, 0.0)) for a in axes),
+    }
+
+
+def valid(size: Size | None) -> Size:
+    """A sample size that can be: one pixel where it is missing, zero, negative or not a number."""
+    if size is None or not isfinite(size[0]) or size[0] <= 0:
+        return 1.0, PIXEL
+    return float(size[0]), size[1]
+
+
+def stem_of(path: Path) -> str:
+    """The name of a file without any of the suffixes that say its format.
+
+    >>> stem_of(Path("plates/a.b.ome.tif")), stem_of(Path("c.ome.zarr"))
+    ('a.b', 'c')
+    """
+    stem = path.stem if path.suffix else path.name
+    return stem[: -len(".ome")] if stem.lower().endswith(".ome") else stem

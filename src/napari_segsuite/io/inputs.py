@@ -1,0 +1,99 @@
+"""Which files can be read, and by which module; and what a list of files, patterns and folders on the command line means."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from napari_segsuite.errors import InputError
+from napari_segsuite.io.geometry import stem_of
+
+MODULES = {
+    "tiff": (".tif", ".tiff", ".btf", ".tf8"),
+    "ome_zarr": (".zarr",),
+    "raster": (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"),
+}
+"""Module of this package -> suffixes it reads."""
+
+OURS = "_labels"
+"""What the names of our own results end with, before the suffix."""
+
+
+def module_of(path: Path) -> str | None:
+    """Name the module that reads or writes `path`, or None where no module does.
+
+    >>> [module_of(Path(p)) for p in ("a.ome.tif", "b.ome.zarr", "b.ome.zarr/labels/cells", "c.PNG", "d.txt")]
+    ['tiff', 'ome_zarr', 'ome_zarr', 'raster', None]
+    """
+    by_suffix = next((module for module, suffixes in MODULES.items() if path.suffix.lower() in suffixes), None)
+    return by_suffix or ("ome_zarr" if _in_store(path) else None)
+
+
+def known() -> str:
+    """The suffixes that can be read, for messages."""
+    return ", ".join(suffix for suffixes in MODULES.values() for suffix in suffixes)
+
+
+def sidecars_of(labels: str | Path) -> dict[str, Path]:
+    """The table and the run's record that lie beside a labels file: ``segments`` and ``run``.
+
+    >>> {name: path.name for name, path in sidecars_of("out/a_labels.ome.zarr").items()}
+    {'segments': 'a_segments.csv', 'run': 'a_run.json'}
+    """
+    labels = Path(labels)
+    stem = stem_of(labels).removesuffix(OURS)
+    return {"segments": labels.with_name(f"{stem}_segments.csv"), "run": labels.with_name(f"{stem}_run.json")}
+
+
+def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
+    """Expand files, patterns and folders to the images they mean, each once, in order.
+
+    Parameters
+    ----------
+    inputs : sequence of str or Path
+        A file or an ``.ome.zarr`` folder stands for itself; a pattern (``*``, ``?``, ``**``) and a folder stand for the readable images in
+        them, sorted, without our own results (``*_labels.*``) and hidden files.
+
+    Raises
+    ------
+    InputError
+        Something is missing, or a pattern or folder has no image; it is named.
+    """
+    if not inputs:
+        raise InputError("no input is given", "a file, a folder or a pattern such as 'images/*.tif'")
+    found = [path for one in inputs for path in _expand(str(one))]
+    return list(dict.fromkeys(found))
+
+
+def _expand(text: str) -> list[Path]:
+    path = Path(text).expanduser()
+    if path.is_dir() and path.suffix.lower() != ".zarr":
+        found = _images(path.iterdir(), skip_ours=True)
+        complaint = f"folder {path} holds no image that can be read"
+    elif path.exists() or not glob.has_magic(text):
+        if not path.exists():
+            raise InputError(f"no file at {path}", do="Check the path.")
+        return [path]
+    else:
+        found = _images((Path(p) for p in glob.glob(str(path), recursive=True)), skip_ours=OURS not in text)
+        complaint = f"no image matches {text!r}"
+    if not found and path.is_dir() and _is_store(path):
+        return [path]
+    if not found:
+        raise InputError(complaint, f"files ending in {known()}")
+    return found
+
+
+def _images(paths: Iterable[Path], *, skip_ours: bool) -> list[Path]:
+    keep = [p for p in paths if not p.name.startswith(".") and not any(folder.suffix.lower() == ".zarr" for folder in p.parents)]
+    keep = [p for p in keep if (p.suffix.lower() == ".zarr" if p.is_dir() else module_of(p) in ("tiff", "raster"))]
+    return sorted(p for p in keep if not (skip_ours and stem_of(p).endswith(OURS)))
+
+
+def _in_store(path: Path) -> bool:
+    return any(part.lower().endswith(".zarr") for part in path.parts) or (path.is_dir() and _is_store(path))
+
+
+def _is_store(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))

@@ -1,0 +1,56 @@
+"""Reading labels from single files: with what was written into them, else with what lies beside them, else with what they show."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_segsuite.errors import InputError
+from napari_segsuite.io.faults import reading
+from napari_segsuite.io.geometry import PLACE
+from napari_segsuite.io.ids import from_pixels
+from napari_segsuite.io.inputs import sidecars_of
+from napari_segsuite.io.record import classes_of, segmentation_of
+from napari_segsuite.io.table import read_table, table_of
+from napari_segsuite.types import Image, Segmentation, Table
+
+
+def read_segmentation(path: Path, module: Any, axes: str | None = None) -> Segmentation:
+    """Read a labels file with the module of its kind; see `napari_segsuite.io.read_segmentation`."""
+    record: dict[str, Any] = module.read_record(path)
+    image: Image = module.read_labels(path, axes=axes)
+    place = {name: getattr(image, name) for name in PLACE}
+    if "c" in image.axes:
+        raise InputError(f"file {path} has several channels or colours (axes {image.axes!r}, shape {image.shape})", "one number per pixel for labels")
+    labels = from_pixels(np.asarray(image.data), str(path))
+    if record.get("kind") == "segmentation":
+        return segmentation_of(labels, place, record)
+    run, table = _beside(path)
+    fresh = table_of(labels, image.axes, classes_of(run))
+    provenance = {name: value for name, value in run.items() if name != "classes"}
+    told = {**run, "name": image.name, "provenance": provenance}
+    return segmentation_of(labels, place, told, fresh if table is None else _joined(fresh, table))
+
+
+def _beside(path: Path) -> tuple[dict[str, Any], Table | None]:
+    """Classes and provenance, and the table, from the files beside the labels, as far as they are there."""
+    beside = sidecars_of(path)
+    run: dict[str, Any] = {}
+    if beside["run"].is_file():
+        with reading(beside["run"]):
+            run = dict(json.loads(beside["run"].read_text(encoding="utf-8")))
+    return run, read_table(beside["segments"]) if beside["segments"].is_file() else None
+
+
+def _joined(fresh: Table, stored: Table) -> Table:
+    """The stored table if it is about these labels; else theirs, with what is known of the segments that both have."""
+    same = np.array_equal(fresh["id"], stored["id"]) and ("size" not in stored or np.array_equal(fresh["size"], stored["size"]))
+    if same:
+        return {**fresh, **stored}
+    row_of = {int(i): k for k, i in enumerate(stored["id"].tolist())}
+    rows = np.array([row_of.get(int(i), -1) for i in fresh["id"].tolist()], np.int64)
+    known = {name: stored[name] for name in ("class_id", "score", "status") if name in stored and len(stored[name])}
+    return {**fresh, **{name: np.where(rows >= 0, column[rows], fresh[name]) for name, column in known.items()}}

@@ -1,0 +1,130 @@
+"""Zarr stores on disk: opened so that nothing outside the folder is read, arrays made so that a flipped bit is noticed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.abc.store import ByteRequest
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore
+
+from napari_segsuite.errors import InputError
+from napari_segsuite.io.faults import AGAIN, check_is_there, reading, size_text
+
+MOST_CHUNK_BYTES = 2**32
+"""A chunk that unfolds to more than this is not read: codecs allocate all of it at once."""
+
+
+class Confined(LocalStore):
+    """A read-only folder whose links may not lead out of it."""
+
+    def __init__(self, root: Path | str, *, read_only: bool = True) -> None:
+        super().__init__(root, read_only=read_only)
+        self._real = Path(root).resolve()
+
+    async def get(self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Read a key, unless it leads out."""
+        self._check(key)
+        return await super().get(key, prototype, byte_range)
+
+    def get_sync(self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Read a key, unless it leads out."""
+        self._check(key)
+        return super().get_sync(key, prototype=prototype, byte_range=byte_range)
+
+    async def get_partial_values(self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]) -> list[Buffer | None]:
+        """Read parts of keys, unless one leads out."""
+        wanted = list(key_ranges)
+        for key, _ in wanted:
+            self._check(key)
+        return await super().get_partial_values(prototype, wanted)
+
+    def _check(self, key: str) -> None:
+        if not (self.root / key).resolve().is_relative_to(self._real):
+            raise InputError(f"link {self.root / key} leads out of {self.root}", "all of it inside", "Copy what it points to.")
+
+
+def open_node(path: Path) -> zarr.Group | zarr.Array[Any]:
+    """Open a zarr group or array for reading.
+
+    Raises
+    ------
+    InputError
+        There is nothing, or nothing that zarr can read.
+    """
+    check_is_there(path)
+    with reading(path):
+        if not path.is_dir():
+            raise InputError(f"{str(path)!r} is a file", "a zarr folder")
+        if not any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray")):
+            raise InputError(f"folder {path} is not a zarr group or array: it has no zarr.json, .zgroup or .zarray")
+        # Consolidated metadata may be older than what it describes.
+        return zarr.open(store=Confined(path), mode="r", use_consolidated=False) if _is_group(path) else zarr.open_array(Confined(path), mode="r")
+
+
+def child(group: zarr.Group, name: str, path: Path) -> zarr.Group | zarr.Array[Any]:
+    """Open what lies at `name` in a group.
+
+    Raises
+    ------
+    InputError
+        It is missing, damaged, or outside the store.
+    """
+    with reading(path, f"{name!r}"):
+        if name.strip("/") not in {"", "."} and ".." in Path(name).parts:
+            raise InputError(f"store {path} refers to {name!r}, which leads out of it", "paths inside the store")
+        try:
+            return group[name.strip("/")]
+        except KeyError as error:
+            raise InputError(f"store {path} refers to {name!r}, which is not in it", do=AGAIN) from error
+
+
+def check_array(array: zarr.Array[Any], path: Path) -> None:
+    """Refuse an array whose chunks would take more memory than any real ones."""
+    nbytes = int(np.prod(array.chunks, dtype=float)) * array.dtype.itemsize
+    if nbytes > MOST_CHUNK_BYTES:
+        raise InputError(f"store {path} declares chunks of shape {array.chunks}, which would need {size_text(nbytes)} each", "smaller")
+    if array.dtype.kind not in "biufc":
+        raise InputError(f"store {path} holds values of type {array.dtype}", "numbers")
+
+
+def check_complete(array: zarr.Array[Any], path: Path) -> None:
+    """Complain when chunks are missing from an array that was written with all of them."""
+    missing = array.nchunks - array.nchunks_initialized
+    if missing:
+        raise InputError(f"{missing} of {array.nchunks} chunks are missing from {path}", do=AGAIN)
+
+
+def make_array(
+    group: zarr.Group, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], chunks: tuple[int, ...], axes: str, *, every_chunk: bool = False
+) -> zarr.Array[Any]:
+    """Make an array whose chunks carry a checksum.
+
+    Parameters
+    ----------
+    axes : str
+        Names of its dimensions; empty for a column.
+    every_chunk : bool
+        Also store chunks that are all zero, so that a lost chunk can be told from an empty one.
+    """
+    common: dict[str, Any] = {"shape": shape, "dtype": dtype.newbyteorder("="), "chunks": chunks, "fill_value": 0}
+    config: Any = {"write_empty_chunks": every_chunk}
+    if group.metadata.zarr_format == 3:
+        codecs = (ZstdCodec(level=1), Crc32cCodec())
+        return group.create_array(name, compressors=codecs, dimension_names=list(axes) or None, config=config, **common)
+    from numcodecs import Zstd  # type: ignore[import-untyped]
+
+    keys: Any = {"name": "v2", "separator": "/"}
+    return group.create_array(name, compressors=Zstd(level=1, checksum=True), chunk_key_encoding=keys, config=config, **common)
+
+
+def _is_group(path: Path) -> bool:
+    if (path / ".zarray").is_file():
+        return False
+    return (path / ".zgroup").is_file() or json.loads((path / "zarr.json").read_text(encoding="utf-8")).get("node_type") == "group"

@@ -1,0 +1,91 @@
+"""Models by name: ``load_spec`` knows all about one without torch, ``load_model`` makes it run.
+
+A reference is the name of a built-in or classical model, or a folder in our own format (``model.json``, ``weights.safetensors``).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any
+
+from napari_segsuite.errors import ModelError
+from napari_segsuite.types import Model, ModelSpec
+
+CLASSICAL = {"otsu": "napari_segsuite.models.classical:Otsu"}
+"""Models without weights: name -> class."""
+
+
+def list_models() -> list[ModelSpec]:
+    """Describe every model that came with the install."""
+    return [load_spec(name) for name in [*_builtin(), *CLASSICAL]]
+
+
+def load_spec(ref: str) -> ModelSpec:
+    """Describe a model without loading torch or its weights.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, or its description is damaged.
+    """
+    if ref in CLASSICAL:
+        classical: Any = _class(CLASSICAL[ref])
+        spec: ModelSpec = classical.spec
+        return spec
+    from napari_segsuite.models.folder import read_spec
+
+    return read_spec(folder_of(ref))
+
+
+def load_model(ref: str, *, device: str = "auto", batch: int = 4, flips: bool = False) -> Model:
+    """Load a model, ready to predict.
+
+    Parameters
+    ----------
+    ref : str
+        Name or folder.
+    device : str
+        ``auto`` takes CUDA, then Apple's MPS, then the CPU.
+    batch : int
+        Tiles that a GPU computes at a time; halved by itself when memory runs out.
+    flips : bool
+        Average over mirrored inputs.
+    """
+    if ref in CLASSICAL:
+        model: Model = _class(CLASSICAL[ref])()
+        return model
+    from napari_segsuite.models.folder import load
+
+    return load(folder_of(ref), device=device, batch=batch, flips=flips)
+
+
+def card(ref: str) -> str:
+    """The model's card in Markdown: data, licence, figures, limits; empty where it has none."""
+    if ref in CLASSICAL:
+        return (_class(CLASSICAL[ref]).__doc__ or "").strip()
+    path = folder_of(ref) / "card.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def folder_of(ref: str) -> Path:
+    """Find the folder that a name or path stands for."""
+    builtin = _builtin()
+    if ref in builtin:
+        return builtin[ref]
+    path = Path(ref).expanduser()
+    if (path / "model.json").is_file():
+        return path
+    names = ", ".join([*builtin, *CLASSICAL])
+    raise ModelError(f"there is no model {ref!r}", f"one of {names}, or a folder with model.json and weights.safetensors")
+
+
+def _builtin() -> dict[str, Path]:
+    root = Path(str(resources.files("napari_segsuite") / "models" / "builtin"))
+    return {path.parent.name: path.parent for path in sorted(root.glob("*/model.json"))}
+
+
+def _class(dotted: str) -> type:
+    module, name = dotted.split(":")
+    found: type = getattr(import_module(module), name)
+    return found

@@ -1,0 +1,47 @@
+"""Models without training."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_segsuite.types import Class, Head, ModelSpec, Prediction
+
+_SIGMA = 1.0
+_REACH = 4
+
+
+class Otsu:
+    """Otsu's threshold of the whole image on slightly smoothed pixels; what touches is one object.
+
+    The threshold is found once per image and becomes 0.5 by normalisation, so that tiles cannot disagree.
+    """
+
+    spec: ClassVar[ModelSpec] = ModelSpec(
+        name="otsu",
+        description="Otsu's threshold and connected components: bright objects that do not touch; no training.",
+        axes="any",
+        channels=("grey",),
+        heads=(Head("semantic", 2, "logits"),),
+        classes=(Class(1, "object"),),
+        codec="semantic",
+        tile=(64, 1024, 1024),
+        multiple=(1, 1, 1),
+        context=(_REACH,) * 3,
+        normalize={"method": "otsu"},
+        licence="BSD-3-Clause",
+        citation="Otsu 1979, doi:10.1109/TSMC.1979.4310076",
+        trained_on="nothing",
+    )
+
+    def predict(self, batch: NDArray[np.float32]) -> Prediction:
+        """Foreground as the smoothed, clipped pixel value, (N, 2, *spatial)."""
+        from scipy import ndimage  # here, since describing the model must not cost what running it does
+
+        sigma = (0, 0) + (_SIGMA,) * (batch.ndim - 2)
+        # "nearest" and the cut-off at `_REACH` make a tile with its context agree exactly with the whole image.
+        smooth = ndimage.gaussian_filter(batch, sigma, mode="nearest", radius=_REACH)
+        foreground = np.clip(smooth, 0, 1)
+        return Prediction({"semantic": np.concatenate([1 - foreground, foreground], axis=1)})

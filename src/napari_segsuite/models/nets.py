@@ -1,0 +1,157 @@
+"""Networks of our own: a residual U-Net for two and three dimensions with one named output per head.
+
+The design follows the residual-encoder U-Nets that won the comparison in Isensee et al. 2024 (nnU-Net Revisited,
+arXiv 2404.09556), with BatchNorm instead of InstanceNorm: at inference its statistics are constants, so that a voxel's value does
+not depend on the tile that it is computed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_CONV: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_NORM: dict[int, type[nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+MAX_WIDTH, MAX_LEVELS, MAX_BLOCKS, MAX_WEIGHTS = 1024, 8, 8, 2**29
+
+
+class ResBlock(nn.Module):
+    """Two normalised convolutions with a shortcut (He et al. 2016), the first with an optional stride."""
+
+    def __init__(self, dims: int, inputs: int, outputs: int, kernel: Sequence[int], stride: Sequence[int]) -> None:
+        super().__init__()
+        self.first = _conv(dims, inputs, outputs, kernel, stride)
+        self.first_norm = _NORM[dims](outputs, momentum=0.05)
+        self.second = _conv(dims, outputs, outputs, kernel)
+        self.second_norm = _NORM[dims](outputs, momentum=0.05)
+        same = inputs == outputs and all(s == 1 for s in stride)
+        self.shortcut = nn.Identity() if same else _conv(dims, inputs, outputs, (1,) * dims, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.first_norm(self.first(x)), inplace=True)
+        y = self.second_norm(self.second(y))
+        return F.relu(y + self.shortcut(x), inplace=True)
+
+
+class ResUNet(nn.Module):
+    """Residual U-Net with named heads.
+
+    Parameters
+    ----------
+    dims : {2, 3}
+        Number of spatial axes.
+    in_channels : int
+    heads : mapping of str to int
+        Output channels per head.
+    widths : sequence of int
+        Channels per level, finest first.
+    blocks : sequence of int
+        Residual blocks per encoder level; the decoder has one per level.
+    strides : sequence of sequences of int, optional
+        Pooling from each level to the next, per axis; 2 everywhere by default. Use ``(1, 2, 2)`` in the first steps of anisotropic
+        volumes; kernels of those levels are flat (1, 3, 3) as well.
+
+    Notes
+    -----
+    Input (N, in_channels, *spatial), each spatial length a multiple of `multiple`; output a dict of
+    (N, channels, *spatial) tensors without activation.
+    """
+
+    def __init__(
+        self,
+        dims: int,
+        in_channels: int,
+        heads: Mapping[str, int],
+        widths: Sequence[int] = (16, 32, 64, 128),
+        blocks: Sequence[int] = (1, 2, 2, 2),
+        strides: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        super().__init__()
+        strides = [tuple(s) for s in strides] if strides is not None else [(2,) * dims] * (len(widths) - 1)
+        _check(dims, in_channels, heads, widths, blocks, strides)
+        self.dims, self.strides = dims, strides
+        kernels = [tuple(3 if s > 1 else 1 for s in stride) for stride in strides] + [(3,) * dims]
+        self.stem = _conv(dims, in_channels, widths[0], kernels[0])
+        self.encoder = nn.ModuleList()
+        for level, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            before = widths[max(level - 1, 0)]
+            stride = strides[level - 1] if level else (1,) * dims
+            first = ResBlock(dims, before, width, kernels[level], stride)
+            rest = [ResBlock(dims, width, width, kernels[level], (1,) * dims) for _ in range(count - 1)]
+            self.encoder.append(nn.Sequential(first, *rest))
+        self.up = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        for level in reversed(range(len(widths) - 1)):
+            self.up.append(_conv(dims, widths[level + 1], widths[level], (1,) * dims))
+            self.decoder.append(ResBlock(dims, 2 * widths[level], widths[level], kernels[level], (1,) * dims))
+        self.heads = nn.ModuleDict({name: nn.Conv2d(widths[0], n, 1) if dims == 2 else nn.Conv3d(widths[0], n, 1) for name, n in heads.items()})
+
+    @property
+    def multiple(self) -> tuple[int, ...]:
+        """What the spatial lengths of an input must be multiples of."""
+        total = [1] * self.dims
+        for stride in self.strides:
+            total = [t * s for t, s in zip(total, stride, strict=True)]
+        return tuple(total)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Layout in which the convolutions are fastest."""
+        return _LAYOUT[self.dims]
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = F.relu(self.stem(x))
+        skips: list[Tensor] = []
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+        skips.pop()
+        for up, stage, stride in zip(self.up, self.decoder, reversed(self.strides), strict=True):
+            # The 1x1 convolution commutes with nearest upsampling and costs 2^d less before it.
+            x = F.interpolate(up(x), scale_factor=[float(s) for s in stride], mode="nearest")
+            x = stage(torch.cat([x, skips.pop()], dim=1))
+        return {name: head(x) for name, head in self.heads.items()}
+
+
+NETS: Mapping[str, type[nn.Module]] = {"resunet": ResUNet}
+
+
+def build(name: str, kwargs: Mapping[str, Any]) -> nn.Module:
+    """Make a network by its name in the checkpoint; only names in `NETS` exist, so a file cannot choose what is called."""
+    return NETS[name](**kwargs)
+
+
+def multiple_of(net: nn.Module) -> tuple[int, ...]:
+    """What the spatial lengths of a network's input must be multiples of."""
+    multiple: tuple[int, ...] = net.multiple  # type: ignore[assignment]
+    return multiple
+
+
+def _conv(dims: int, inputs: int, outputs: int, kernel: Sequence[int], stride: Sequence[int] | None = None) -> nn.Module:
+    padding = tuple(k // 2 for k in kernel)
+    return _CONV[dims](inputs, outputs, tuple(kernel), tuple(stride or (1,) * dims), padding, bias=False)
+
+
+def _check(
+    dims: int, in_channels: int, heads: Mapping[str, int], widths: Sequence[int], blocks: Sequence[int], strides: Sequence[Sequence[int]]
+) -> None:
+    """Refuse what a damaged or hostile checkpoint could ask for before any memory is taken."""
+    numbers = [in_channels, *heads.values(), *widths]
+    fits = (
+        dims in (2, 3)
+        and heads
+        and 1 <= len(widths) <= MAX_LEVELS
+        and len(blocks) == len(widths) == len(strides) + 1
+        and all(isinstance(n, int) and 1 <= n <= MAX_WIDTH for n in numbers)
+        and all(isinstance(n, int) and 1 <= n <= MAX_BLOCKS for n in blocks)
+        and all(len(s) == dims and set(s) <= {1, 2} for s in strides)
+        and sum(2 * n * w * w for n, w in zip(blocks, widths, strict=True)) * 3**dims <= MAX_WEIGHTS
+    )
+    if not fits:
+        raise ValueError(f"a network of {dims} dims, widths {list(widths)}, blocks {list(blocks)}, heads {dict(heads)} cannot be built")

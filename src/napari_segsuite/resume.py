@@ -1,0 +1,86 @@
+"""Is it done already? What a result says about the job that made it, compared with the job that is wished now.
+
+A result tells by its plan's fingerprint (model, options, geometry) and by the identity of the file that was read. Equal in both:
+finished, or, where a process was killed between two files of one result, to be finished. Anything else is somebody's work, and not touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from napari_segsuite.engine.plan import Plan
+from napari_segsuite.errors import OutputError, SegsuiteError
+from napari_segsuite.io import read_segmentation
+from napari_segsuite.io.faults import reading
+
+INPUT = "input"
+"""Under this name the identity of what was read is kept in a result's provenance."""
+
+_METADATA = ("zarr.json", ".zattrs", ".zarray", ".zgroup", ".zmetadata")
+
+
+def identity(path: Path, scene: int | str | None) -> dict[str, Any]:
+    """What tells a file, and the image in it, from another or a later one: name, scene, bytes, and when it last changed.
+
+    Of a zarr folder its chunks count. Its metadata is compared as part of the plan, and labels may be written into it meanwhile.
+    """
+    with reading(path):
+        files = [path] if not path.is_dir() else [p for p in path.rglob("*") if _is_chunk(p, path)]
+        stats = [file.stat() for file in files]
+    changed = max((s.st_mtime_ns for s in stats), default=0)
+    return {"name": path.name, "scene": scene, "bytes": sum(s.st_size for s in stats), "changed_ns": changed}
+
+
+def is_finished(paths: Mapping[str, Path], plan: Plan, source: Mapping[str, Any]) -> bool | None:
+    """Find out whether a job's result is there: all of it, a part of it, or (None) nothing.
+
+    Parameters
+    ----------
+    paths : mapping
+        Where the job puts its ``labels`` and, unless they stand alone, ``segments`` and ``run``.
+    plan : Plan
+    source : mapping
+        The `identity` of the input.
+
+    Raises
+    ------
+    OutputError
+        What is there is the result of another job; the difference is named.
+    """
+    there = [path for path in paths.values() if os.path.lexists(path)]
+    if not there:
+        return None
+    told = _told(paths)
+    if told.get("fingerprint") == plan.fingerprint and told.get(INPUT) == source:
+        return len(there) == len(paths)
+    do = "Choose another output, or allow it to be replaced (--overwrite)."
+    raise OutputError(f"result {there[0]} is there already, made {_difference(told, plan, source)}", do=do)
+
+
+def _told(paths: Mapping[str, Path]) -> Mapping[str, Any]:
+    """The provenance of a result: from the record beside it, else from the labels themselves."""
+    record = paths.get("run")
+    try:
+        told = json.loads(record.read_text(encoding="utf-8")) if record and record.is_file() else read_segmentation(paths["labels"]).provenance
+    except (OSError, ValueError, SegsuiteError):
+        return {}
+    return told if isinstance(told, Mapping) else {}
+
+
+def _difference(told: Mapping[str, Any], plan: Plan, source: Mapping[str, Any]) -> str:
+    before = told.get("plan")
+    if not isinstance(before, Mapping) or not isinstance(before.get("options"), Mapping):
+        return "by something else"
+    if told.get(INPUT) != source:
+        return "from another input, or from this one before it changed"
+    options = {k: v for k, v in plan.options.to_json().items() if k not in ("device", "batch", "chunk")}
+    changed = [f"{k} {before['options'].get(k)!r} instead of {v!r}" for k, v in options.items() if before["options"].get(k) != v]
+    return f"with other options ({', '.join(changed)})" if changed else "with another version of the model, or for other voxel sizes"
+
+
+def _is_chunk(path: Path, store: Path) -> bool:
+    return path.is_file() and path.name not in _METADATA and "labels" not in path.relative_to(store).parts

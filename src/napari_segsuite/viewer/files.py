@@ -1,0 +1,125 @@
+"""npe2 readers and writers on top of `napari_segsuite.io`: scale, units, channels and tables survive the way through napari."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.utils.notifications import show_warning
+
+from napari_segsuite import io
+from napari_segsuite.errors import InputError
+from napari_segsuite.types import Image
+from napari_segsuite.viewer.layers import DEFAULTS, OURS, LayerData, from_image, image_of, sliceable
+from napari_segsuite.viewer.results import from_segmentation, segmentation_of
+
+EDITABLE_BYTES = 2**30
+"""Labels up to this size are read into memory, where they can be painted on without touching the file; larger ones are shown from disk."""
+
+
+def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
+    """Answer with a reader for files and stores that we know, and with None for stacks of files and for other folders."""
+    if not isinstance(path, str) or io.module_of(Path(path)) is None or (Path(path).is_dir() and io.module_of(Path(path)) != "ome_zarr"):
+        return None
+    return read_layers
+
+
+def read_layers(path: str | Sequence[str]) -> list[LayerData]:
+    """Open a file as layers: an image, the labels inside its store, or labels of their own.
+
+    Raises
+    ------
+    InputError
+        The file is missing, damaged or holds several images.
+    """
+    where = Path(str(path))
+    if io.module_of(where) == "ome_zarr":
+        return _store_layers(where)
+    return [_labels_layer(where)] if _holds_segmentation(where) else from_image(_image(where))
+
+
+def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write a Labels layer with its table, classes and provenance.
+
+    A file is replaced, which napari's dialog has asked about; a store that is there already is not.
+    """
+    target = _with_suffix(path)
+    return [str(io.write(segmentation_of(data, meta), target, overwrite=io.module_of(target) != "ome_zarr"))]
+
+
+def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write an image layer with its scale, units and levels."""
+    target = _with_suffix(path)
+    return [str(io.write(image_of(data, meta), target, overwrite=io.module_of(target) != "ome_zarr"))]
+
+
+def write_both(path: str, layers: list[LayerData]) -> list[str]:
+    """Write an image layer and Labels layers into one OME-Zarr store, the labels under ``labels/``."""
+    store = Path(path)
+    data, meta, _ = next(layer for layer in layers if layer[2] == "image")
+    written = [io.write(image_of(data, meta), store)]
+    for data, meta, kind in layers:
+        if kind == "labels":
+            name = re.sub(r"[^\w.-]+", "_", str(meta.get("name") or "labels")).strip("_.") or "labels"
+            written.append(io.write(segmentation_of(data, meta), store / "labels" / name))
+    return [str(p) for p in written]
+
+
+def _store_layers(path: Path) -> list[LayerData]:
+    """An image with its labels, or labels by themselves."""
+    import zarr
+
+    from napari_segsuite.io import ome_zarr, store
+
+    if _holds_segmentation(path):
+        return [_labels_layer(path)]
+    image = io.read(path)
+    node = store.open_node(Path(image.source))
+    names = ome_zarr.labels_of(node) if isinstance(node, zarr.Group) else []
+    return [*from_image(image), *(_labels_layer(Path(image.source) / "labels" / name) for name in names)]
+
+
+def _holds_segmentation(path: Path) -> bool:
+    """Whether a file or store says of itself that it is labels."""
+    module = io.module_of(path)
+    if module == "tiff":
+        from napari_segsuite.io import tiff
+
+        return tiff.read_record(path).get("kind") == "segmentation"
+    if module == "raster":
+        from napari_segsuite.io import raster
+
+        return raster.read_record(path).get("kind") == "segmentation"
+    from napari_segsuite.io import ngff, store
+
+    return "image-label" in ngff.ome_of(store.open_node(path).attrs.asdict())
+
+
+def _labels_layer(path: Path) -> LayerData:
+    segmentation = io.read_segmentation(path)
+    data, meta, kind = from_segmentation(segmentation)
+    meta["metadata"][OURS]["source"] = str(path)
+    if np.prod(data.shape, dtype=float) * np.dtype(data.dtype).itemsize <= EDITABLE_BYTES:
+        return np.asarray(data), meta, kind  # painting on an array on disk would write through at once
+    levels = [sliceable(level) for level in io.read(path).levels]
+    return (levels, {**meta, "multiscale": True}, kind) if len(levels) > 1 else (levels[0], meta, kind)
+
+
+def _image(path: Path) -> Image:
+    """Read an image; where the file does not say what its axes are, show it as a stack and let the user say."""
+    try:
+        return io.read(path)
+    except InputError as error:
+        likely = re.search(r"axes='([tczyx]+)'", error.do)
+        if likely is None or len(likely[1]) not in DEFAULTS:
+            raise
+        axes = DEFAULTS[len(likely[1])]
+        show_warning(f"{error.found}. It is shown as {axes}; what the axes are can be said in the Segment dock.")
+        return io.read(path, axes=axes)
+
+
+def _with_suffix(path: str) -> Path:
+    return Path(path) if io.module_of(Path(path)) is not None else Path(f"{path}.tif")

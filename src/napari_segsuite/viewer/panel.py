@@ -1,0 +1,163 @@
+"""The part of the Segment dock below the form: complaints, Run and Cancel, how far it is, and what came out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtWidgets import QCheckBox, QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButton, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+
+if TYPE_CHECKING:
+    from napari_segsuite.engine.run import Progress
+
+
+class Panel(QWidget):
+    """Only shows; the dock decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.complaint, self.notice, self.status = quiet_label(), quiet_label(), quiet_label()
+        self.complaint.setObjectName("complaint")
+        self.complaint.setStyleSheet("QLabel#complaint { color: #e0a030; }")
+        self.fix = QPushButton("Segment every slice on its own")
+        self.run, self.cancel = QPushButton("Run"), QPushButton("Cancel")
+        self.run.setDefault(True)
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(False)
+        self.bar.setMaximumHeight(10)
+        self.counts = quiet_label()
+        self.replace = QCheckBox("Replace previous result")
+        self.replace.setToolTip("<p>The previous result of the same model for the same image goes when the new one comes, unless it was edited.</p>")
+        self.table, self.save = QPushButton("Table"), QPushButton("Save...")
+        self.table.setToolTip("<p>Show the segments as a table: class, score, size, box and centre of each.</p>")
+        self.save.setToolTip("<p>Write the labels with their table as OME-Zarr or TIFF.</p>")
+        self._lay_out()
+        self.complain("")
+        self.end("")
+        self.results(False)
+
+    def complain(self, text: str, notice: str = "", *, fix: bool = False) -> None:
+        """Say what does not fit, and what is good to know."""
+        for label, words in ((self.complaint, text), (self.notice, notice)):
+            label.setText(words)
+            label.setVisible(bool(words))
+        self.fix.setVisible(fix)
+
+    def ready(self, possible: bool) -> None:
+        """Allow or forbid to start a run."""
+        self.run.setEnabled(possible)
+        self.run.setToolTip("" if possible else self.complaint.text() or self.notice.text())
+
+    def begin(self) -> None:
+        """A run has started; nothing is known about it yet."""
+        self.bar.setRange(0, 0)
+        self.bar.setVisible(True)
+        self.counts.setText("Getting ready...")
+        self.counts.setVisible(True)
+        self.cancel.setEnabled(True)
+        self.status.setVisible(False)
+        self.run.setEnabled(False)
+
+    def progress(self, progress: Progress, elapsed: float) -> None:
+        """Show how far a run is after `elapsed` seconds."""
+        # An empty bar looks as if nothing happened; until the first step is done it moves by itself.
+        self.bar.setRange(0, progress.total if progress.done > 0 else 0)
+        self.bar.setValue(progress.done)
+        self.counts.setText(counts(progress, elapsed))
+
+    def end(self, text: str) -> None:
+        """No run is on its way."""
+        self.bar.setVisible(False)
+        self.counts.setVisible(False)
+        self.cancel.setEnabled(False)
+        self.status.setText(text)
+        self.status.setVisible(bool(text))
+
+    def results(self, there: bool) -> None:
+        """Offer what can be done with a result."""
+        for button in (self.table, self.save):
+            button.setEnabled(there)
+
+    def _lay_out(self) -> None:
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 4, 0, 4)
+        outer.setSpacing(6)
+        for part in (self.complaint, self.fix, self.notice, _row(self.run, self.cancel), self.bar, self.counts, self.status):
+            outer.addWidget(part)
+        outer.addWidget(_row(self.table, self.save))
+        outer.addWidget(self.replace)
+
+
+class Column(QScrollArea):
+    """Scrolls up and down only, and is never narrower than what is in it."""
+
+    def __init__(self, inner: QWidget) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWidget(inner)
+        inner.installEventFilter(self)
+
+    def sizeHint(self) -> QSize:
+        """Wide enough for the title of the dock, where there is room."""
+        return QSize(max(310, self.minimumSizeHint().width()), 640)
+
+    def minimumSizeHint(self) -> QSize:
+        """Room for the content and the scroll bar beside it."""
+        width = self.widget().minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width()
+        return QSize(width, 320)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Ask for another width when rows come and go."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
+
+
+def quiet_label() -> QLabel:
+    """A text that wraps, never widens the dock, and can be copied."""
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    return label
+
+
+def counts(progress: Progress, elapsed: float) -> str:
+    """Put progress into words.
+
+    >>> from napari_segsuite.engine.run import Progress
+    >>> counts(Progress(100, 400, "segmenting"), 20.0)
+    'Segmenting: 25 %, about 1 min left'
+    """
+    told = f"{progress.message[:1].upper()}{progress.message[1:]}"
+    if progress.done <= 0 or progress.total <= 0:
+        return f"{told}..."
+    told = f"{told}: {100 * progress.done // progress.total} %"
+    if progress.done >= progress.total or elapsed < 1:
+        return told
+    return f"{told}, about {duration(elapsed * (progress.total - progress.done) / progress.done)} left"
+
+
+def duration(seconds: float) -> str:
+    """Put a time into words.
+
+    >>> [duration(s) for s in (0.42, 7, 60, 3700)]
+    ['0.4 s', '7 s', '1 min', '1 h 2 min']
+    """
+    if seconds < 5:
+        return f"{seconds:.1f} s"
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _row(*buttons: QPushButton) -> QWidget:
+    row = QWidget()
+    layout = QHBoxLayout(row)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for button in buttons:
+        layout.addWidget(button)
+    return row

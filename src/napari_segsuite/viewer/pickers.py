@@ -1,0 +1,184 @@
+"""Editors that know more than their field's type: which models there are, which channels an image has, which layers are open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from napari.layers import Image as ImageLayer
+from napari.layers import Layer
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QWidget
+
+from napari_segsuite.types import ModelSpec
+
+AUTO = "auto"
+FOLDER = "Choose a folder..."
+
+
+class ModelPicker(QComboBox):
+    """The models that are listed, and any folder with a model in it."""
+
+    changed = Signal()
+
+    def __init__(self, specs: Sequence[ModelSpec]) -> None:
+        super().__init__()
+        for spec in specs:
+            self.addItem(spec.name)
+            self.setItemData(self.count() - 1, f"<p>{spec.description}</p>", 3)  # Qt.ToolTipRole
+        self.addItem(FOLDER)
+        narrow(self)
+        self._before = self.currentText()
+        self.activated.connect(self._chosen)
+
+    def value(self) -> str:
+        return self._before
+
+    def set_value(self, value: str) -> None:
+        if self.findText(value) < 0:
+            self.insertItem(self.count() - 1, value)
+        self.setCurrentText(value)
+        if value != self._before:
+            self._before = value
+            self.changed.emit()
+
+    def _chosen(self, _: int) -> None:
+        chosen = self.currentText()
+        if chosen == FOLDER:
+            chosen = QFileDialog.getExistingDirectory(self, "Folder with model.json and weights.safetensors") or self._before
+        self.set_value(chosen)
+
+
+class ChannelPicker(QWidget):
+    """A box per channel that the model wants, each with the channels that the image has; ``auto`` leaves it to the model."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self._boxes: list[QComboBox] = []
+        self._names: tuple[str, ...] = ()
+        self._wanted = 1
+        self._grow(1)
+
+    def value(self) -> tuple[str, ...]:
+        return tuple(str(box.currentData()) for box in self._boxes if box.currentData() is not None)
+
+    def set_value(self, value: Sequence[str]) -> None:
+        self._grow(max(self._wanted, len(value)))
+        for box, name in zip(self._boxes, [*value, *[None] * len(self._boxes)], strict=False):
+            if name is not None and box.findData(name) < 0:
+                box.addItem(name, name)
+            box.setCurrentIndex(0 if name is None else box.findData(name))
+
+    def set_choices(self, names: Sequence[str], wanted: int) -> None:
+        """Offer the channels of another image; a choice is kept where the image has it."""
+        if (tuple(names), wanted) == (self._names, self._wanted):
+            return
+        kept = [c if c in names else None for c in (box.currentData() for box in self._boxes)]
+        self._names, self._wanted = tuple(names), wanted
+        self._grow(wanted)
+        for box, chosen in zip(self._boxes, [*kept, *[None] * wanted], strict=False):
+            box.blockSignals(True)
+            box.clear()
+            for name in (None, *names):
+                box.addItem(AUTO if name is None else name, name)
+            box.setCurrentIndex(box.findData(chosen) if chosen is not None else 0)
+            box.blockSignals(False)
+        self.changed.emit()
+
+    def _grow(self, wanted: int) -> None:
+        while len(self._boxes) > wanted:
+            self._boxes.pop().deleteLater()
+        while len(self._boxes) < wanted:
+            box = QComboBox()
+            for name in (None, *self._names):
+                box.addItem(AUTO if name is None else name, name)
+            box.currentIndexChanged.connect(lambda _: self.changed.emit())
+            box.setToolTip(self.toolTip())
+            narrow(box)
+            self.layout().addWidget(box)
+            self._boxes.append(box)
+
+
+class LayerPicker(QComboBox):
+    """The image layers of a viewer, followed as they come, go and change their names; it holds layers, not names.
+
+    Parameters
+    ----------
+    layers : napari.components.LayerList
+    """
+
+    changed = Signal()
+
+    def __init__(self, layers: Any) -> None:
+        super().__init__()
+        self.setAccessibleName("Image layer")
+        narrow(self)
+        self._layers = layers
+        self._shown: list[Layer] = []
+        self._current: Layer | None = None
+        self._links = [layers.events.inserted, layers.events.removed, layers.events.reordered]
+        for event in self._links:
+            event.connect(self.refresh)
+        self.activated.connect(self._chosen)
+        self.refresh()
+
+    def value(self) -> Layer | None:
+        """The chosen layer."""
+        return self._current
+
+    def set_value(self, layer: Layer | None) -> None:
+        """Choose a layer."""
+        if layer is not None and layer in self._shown:
+            self.setCurrentIndex(self._shown.index(layer))
+        if layer is not self._current:
+            self._current = layer
+            self.changed.emit()
+
+    def refresh(self, event: Any = None) -> None:
+        """Look at the viewer again."""
+        now = [layer for layer in (plain(x) for x in self._layers) if isinstance(layer, ImageLayer)]
+        for layer in self._shown:
+            if layer not in now:
+                layer.events.name.disconnect(self._renamed)
+        for layer in now:
+            if layer not in self._shown:
+                layer.events.name.connect(self._renamed)
+        self._shown = now
+        self._renamed()
+        active = plain(self._layers.selection.active)
+        fallback = active if active in now else (now[-1] if now else None)
+        self.set_value(self._current if self._current in now else fallback)
+
+    def close_links(self) -> None:
+        """Let go of the viewer and its images; its events would otherwise reach a deleted widget. Calls nothing of Qt."""
+        for event in self._links:
+            event.disconnect(self.refresh)
+        for layer in self._shown:
+            layer.events.name.disconnect(self._renamed)
+        self._links, self._shown, self._layers, self._current = [], [], [], None
+
+    def _renamed(self, event: Any = None) -> None:
+        self.blockSignals(True)
+        self.clear()
+        self.addItems([layer.name for layer in self._shown])
+        if self._current in self._shown:
+            self.setCurrentIndex(self._shown.index(self._current))
+        self.blockSignals(False)
+
+    def _chosen(self, index: int) -> None:
+        self.set_value(self._shown[index])
+
+
+def plain(thing: Any) -> Any:
+    """The object itself where napari hands a plugin a proxy: only the same object compares as the same layer."""
+    return getattr(thing, "__wrapped__", thing)
+
+
+def narrow(box: QComboBox) -> None:
+    """Let a box be narrower than its longest entry, which would widen the dock."""
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(8)

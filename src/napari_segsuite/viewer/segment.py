@@ -1,0 +1,265 @@
+"""The Segment dock: choose an image and a model, see at once what does not fit, press Run.
+
+The dock keeps its form, references to layers and the child process; everything else it asks for when it needs it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Layer
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication, QComboBox, QVBoxLayout, QWidget
+
+from napari_segsuite.engine.plan import Options, Plan, resolve
+from napari_segsuite.errors import OptionError, SegsuiteError
+from napari_segsuite.models import list_models, load_spec
+from napari_segsuite.types import Image, ModelSpec, Segmentation
+from napari_segsuite.viewer.child import Child
+from napari_segsuite.viewer.editors import Choice
+from napari_segsuite.viewer.form import Form
+from napari_segsuite.viewer.layers import axes_choices, guess_axes, to_image
+from napari_segsuite.viewer.panel import Column, Panel, duration, quiet_label
+from napari_segsuite.viewer.pickers import ChannelPicker, LayerPicker, ModelPicker, narrow, plain
+from napari_segsuite.viewer.results import Shown
+from napari_segsuite.viewer.settings import preferences
+from napari_segsuite.viewer.worker import Job, start
+
+if TYPE_CHECKING:
+    from napari_segsuite.engine.run import Progress
+
+log = logging.getLogger(__name__)
+
+WORDS = {"t": "time", "c": "channels", "z": "z-stack"}
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+class SegmentDock(QWidget):
+    """Plugins > Segsuite > Segment.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        By this name napari hands itself over.
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self._viewer = plain(napari_viewer)
+        wishes = preferences()
+        self.child = Child(60 * wishes.keep_warm_minutes)
+        self._specs: dict[str, ModelSpec] = {}
+        self._shown = Shown(self._viewer)
+        self._plan: tuple[Plan, Image, Layer, str] | None = None
+        self._job: Job[Segmentation] | None = None
+        self._jobs: list[Job[Segmentation]] = []  # the same, for whoever outlives the dock
+        self._started = 0.0
+        self._checking = QTimer(self, singleShot=True, interval=60)
+        self._checking.timeout.connect(self.check)
+        self._build()
+        self._set_model(wishes.model)
+        self._connect()
+        self._look_at_layer()
+        self.check()
+        QTimer.singleShot(0, self._warm)
+
+    def _build(self) -> None:
+        self.layer = LayerPicker(self._viewer.layers)
+        self.axes = QComboBox()
+        narrow(self.axes)
+        self.axes.setToolTip("<p>What the axes of the layer are, in its own order; y and x are the last two.</p>")
+        self.card = quiet_label()
+        self.model, self.channels = ModelPicker(self._listed()), ChannelPicker()
+        self.form: Form[Options] = Form(
+            Options,
+            editors={"model": self.model, "channels": self.channels, "device": Choice(DEVICES, free=True)},
+            notes={"model": self.card},
+            above={"Image": self.layer, "Axes": self.axes},
+        )
+        self.panel = Panel()
+        inner = QWidget()
+        inside = QVBoxLayout(inner)
+        inside.setContentsMargins(6, 6, 6, 6)
+        for part in (self.form, self.panel, self.form.advanced):  # what is folded comes last, so that Run stays where it is
+            inside.addWidget(part)
+        inside.addStretch(1)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(Column(inner))
+
+    def _connect(self) -> None:
+        self.layer.changed.connect(self._look_at_layer)
+        self.axes.currentIndexChanged.connect(self._checking.start)
+        self.form.changed.connect(self._checking.start)
+        self.panel.run.clicked.connect(self.run)
+        self.panel.cancel.clicked.connect(self.cancel)
+        self.panel.fix.clicked.connect(self._slices)
+        self.panel.table.clicked.connect(partial(self._shown.open_table))
+        self.panel.save.clicked.connect(partial(self._shown.save, self))
+        # Neither may call into a widget that is half gone, so they get what they need and not the dock.
+        end = partial(_end, self.child, self.layer, self._jobs)
+        self.destroyed.connect(end)
+        QApplication.instance().aboutToQuit.connect(end)
+
+    def check(self) -> None:
+        """Resolve the plan for what is entered, and show what does not fit before anybody presses Run."""
+        self._checking.stop()
+        self._plan = None
+        try:
+            spec = self._spec(self.model.value())
+            self.card.setText(_card(spec))
+            layer = self.layer.value()
+            if layer is None:
+                self._show_fields(None, spec)
+                self.panel.complain("", "Open an image, or try File > Open Sample > Segsuite.")
+            else:
+                image = to_image(layer, self.axes.currentData())
+                self._show_fields(image, spec)
+                self._plan = (resolve(image, self.form.value(), spec), image, layer, self.axes.currentData())
+                self.panel.complain("", " ".join(f"{n[:1].upper()}{n[1:]}." for n in self._plan[0].notices))
+        except SegsuiteError as error:
+            self.panel.complain(_words(error), fix=isinstance(error, OptionError) and "stack=" in error.do)
+        self.panel.ready(self._plan is not None and self._job is None)
+
+    def run(self) -> None:
+        """Start what the plan says; does nothing while something does not fit or a run is on its way."""
+        self.check()
+        if self._plan is None or self._job is not None:
+            return
+        plan, image, layer, axes = self._plan
+        self._started = time.monotonic()
+        self.panel.begin()
+        self._job = start(
+            _borrowing(self.child, plan, image),
+            on_progress=self._progress,
+            on_done=partial(self._done, layer, axes, plan),
+            on_error=self._failed,
+            name=f"Segsuite: {image.name} with {plan.options.model}",
+            parent=self,
+        )
+        self._jobs[:] = [self._job]
+
+    def cancel(self) -> None:
+        """Stop the run now: its process is killed, and a new one gets warm in the background."""
+        if self._job is None:
+            return
+        self._job.cancel()
+        self.child.kill()
+        self._over(f"Cancelled after {duration(time.monotonic() - self._started)}.")
+        self._warm()
+
+    def _progress(self, progress: Progress) -> None:
+        self.panel.progress(progress, time.monotonic() - self._started)
+
+    def _done(self, layer: Layer, axes: str, plan: Plan, segmentation: Segmentation) -> None:
+        took = time.monotonic() - self._started
+        kept = self._shown.show(segmentation, layer, axes, plan.options.model, replace=self.panel.replace.isChecked())
+        count, device = len(segmentation.segments["id"]), segmentation.provenance.get("device", "")
+        found = f"{count} segment{'' if count == 1 else 's'} in {duration(took)}{f' on {device}' if device else ''}."
+        more = [f"{n[:1].upper()}{n[1:]}." for n in segmentation.provenance.get("notices", ()) if n not in plan.notices]
+        self._over(" ".join([found, *more, kept]).strip())
+        self.panel.results(True)
+
+    def _failed(self, error: Exception) -> None:
+        told = self.child.explain(error)
+        log.error("%s", told, exc_info=error)
+        self._over(str(told))
+        show_error(str(told))
+        self._warm()
+
+    def _over(self, text: str) -> None:
+        self._job = None
+        self.panel.end(text)
+        self.check()
+
+    def _look_at_layer(self) -> None:
+        """Offer the axes that the chosen layer can have."""
+        layer = self.layer.value()
+        self.axes.blockSignals(True)
+        self.axes.clear()
+        for axes in axes_choices(layer.ndim) if layer is not None else ():
+            leading = " + ".join(WORDS[a] for a in axes[:-2])
+            self.axes.addItem(f"{leading or 'image'} ({axes})", axes)
+        if layer is not None and self.axes.count():
+            self.axes.setCurrentIndex(max(0, self.axes.findData(guess_axes(layer))))
+            for event in (layer.events.data, layer.events.scale, layer.events.units):
+                event.connect(self._layer_changed)  # connecting again does nothing
+        self.axes.blockSignals(False)
+        self.form.layout().setRowVisible(self.axes, self.axes.count() > 1)
+        self._checking.start()
+
+    def _layer_changed(self, event: Any = None) -> None:
+        layer = self.layer.value()
+        if layer is not None and self.axes.currentData() not in axes_choices(layer.ndim):
+            self._look_at_layer()
+        self._checking.start()
+
+    def _show_fields(self, image: Image | None, spec: ModelSpec) -> None:
+        """Hide what means nothing for this image and model, unless something is entered there."""
+        channels = image.channels if image is not None else ()
+        colour = spec.channels == ("red", "green", "blue")
+        self.channels.set_choices(channels if len(channels) > 1 else (), 1 if colour else len(spec.channels))
+        self.form.show_field("channels", len(channels) > 1 or self.channels.value() != ())
+        self.form.show_field("stack", image is not None and image.size("z") > 1)
+        self.form.show_field("diameter_px", spec.diameter_px is not None or self.form.editor("diameter_px").value() is not None)
+
+    def _slices(self) -> None:
+        self.form.editor("stack").set_value("slices")
+        self.check()
+
+    def _listed(self) -> list[ModelSpec]:
+        try:
+            listed = list_models()
+        except SegsuiteError as error:
+            log.error("%s", error)
+            listed = [load_spec("otsu")]
+        self._specs.update({spec.name: spec for spec in listed})
+        return listed
+
+    def _set_model(self, name: str) -> None:
+        self.model.set_value(name if name in self._specs else next(iter(self._specs)))
+
+    def _spec(self, ref: str) -> ModelSpec:
+        if ref not in self._specs:
+            self._specs[ref] = load_spec(ref)
+        return self._specs[ref]
+
+    def _warm(self) -> None:
+        try:
+            self.child.warm()
+        except OSError as error:  # no process can be started; the run will say so again if it is still so
+            log.warning("could not start the process that computes the segments ahead of time: %s", error)
+
+
+def _borrowing(child: Child, plan: Plan, image: Image) -> Generator[Progress, None, Segmentation]:
+    from napari_segsuite.engine.run import run  # brings parts of scipy along that opening the dock need not wait for
+
+    with child.executor() as executor:
+        return (yield from run(plan, image, executor=executor))
+
+
+def _end(child: Child, layers: LayerPicker, jobs: list[Job[Segmentation]], *_: Any) -> None:
+    for job in jobs:
+        job.cancel()
+    jobs.clear()
+    child.close()
+    layers.close_links()
+
+
+def _card(spec: ModelSpec) -> str:
+    told = [spec.task, "3D" if spec.axes == "zyx" else "2D", spec.licence and f"licence {spec.licence}"]
+    return f"{spec.description}<br><i>{', '.join(t for t in told if t)}</i>"
+
+
+def _words(error: SegsuiteError) -> str:
+    """An error in the words of the form: what is a keyword in Python is a field here."""
+    if "channels=" in error.do:
+        return str(type(error)(error.found, error.needed, "Choose it under Channels."))
+    if "stack=" in error.do:
+        return str(type(error)(error.found, error.needed, "Segment every slice on its own, or choose a model for volumes."))
+    return str(error)

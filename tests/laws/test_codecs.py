@@ -1,0 +1,402 @@
+"""Law 1: decode(encode(labels)) gives the labels back.
+
+What is claimed, and tested, is this:
+
+`centers`
+    The *identical* partition, for objects of any shape and size, down to one voxel, if
+    (a) each object is connected by faces (of others, the largest part is kept),
+    (b) no voxel is farther than ``longest`` voxels along any axis from its object's medoid, and
+    (c) the medoids of two objects are more than ``window`` voxels apart along some axis: nearer ones are one peak, and the objects one.
+    It holds for every class set and sampling, and classes survive: a segment's class is that of its object.
+`semantic`
+    The identical class of every voxel; objects are the face-connected components of a class, so touching ones of one class are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_segsuite import codecs
+from napari_segsuite.codecs import centers, pieces, runs, semantic, targets
+from napari_segsuite.engine.link import link
+from napari_segsuite.engine.tiles import quantize
+from napari_segsuite.types import Class, Head
+
+Array = NDArray[Any]
+
+FEW = settings(max_examples=25, deadline=None, derandomize=True)
+CELL = (Class(1, "cell"),)
+KINDS = (Class(1, "cell"), Class(2, "debris"))
+LAND = (Class(1, "tissue", countable=False), Class(2, "glass", countable=False))
+BOTH = (*LAND, Class(3, "cell"), Class(4, "debris"))
+CLASS_SETS = {"one kind": CELL, "two kinds": KINDS, "panoptic": BOTH}
+NO_PAIRS = np.zeros((0, 2), np.int64)
+
+
+def perfect(encoded: Mapping[str, Array], heads: Sequence[Head]) -> dict[str, Array]:
+    """The activated maps of a network that makes no mistake, as the integers that decoding gets."""
+    first = heads[0]
+    maps: dict[str, Array] = {first.name: np.stack([encoded["semantic"] == k for k in range(first.channels)]).astype(np.float32)}
+    maps |= {h.name: encoded[h.name] for h in heads[1:]}
+    return {h.name: quantize(h, maps[h.name]) for h in heads}
+
+
+def decode(name: str, maps: Mapping[str, Array], classes: Sequence[Class], **options: Any) -> tuple[Array, dict[str, Array]]:
+    """Labels and table of one frame of maps."""
+    shape = maps["semantic"].shape[1:]
+    origin = (0,) * len(shape)
+    assigned = codecs.codec(name).assign(maps, classes, options, origin, shape, (1.0,) * len(shape))
+    found = pieces.collect(assigned, classes, origin, shape)
+    linked = link(found.rows, NO_PAIRS, classes, "zyx"[-len(shape) :])
+    return np.concatenate([[0], linked.final])[found.labels], linked.segments
+
+
+def there_and_back(
+    name: str, labels: Array, classes: Sequence[Class] = CELL, class_of: Mapping[int, int] | None = None, **more: Any
+) -> tuple[Array, dict[str, Array]]:
+    sampling = more.pop("sampling", None)
+    heads = codecs.codec(name).heads(classes, labels.ndim)
+    encoded = codecs.codec(name).encode(labels, classes, class_of, sampling)
+    assert all(np.isfinite(m).all() for m in encoded.values())
+    return decode(name, perfect(encoded, heads), classes, **more)
+
+
+def assert_same_partition(found: Array, labels: Array) -> None:
+    """Every object has one number of its own, on all of its voxels and on no other."""
+    pairs = np.unique(np.stack([found.ravel(), labels.ravel()]), axis=1).T
+    bad = [(int(f), int(t)) for f, t in pairs if (f == 0) != (t == 0)]
+    assert not bad, f"background and objects are confused: (found, true) {bad}"
+    assert len(np.unique(pairs[:, 0])) == len(np.unique(pairs[:, 1])) == len(pairs), f"split or merged: (found, true) {pairs.tolist()}"
+
+
+def components(labels: Array) -> Array:
+    """Each face-connected component of each label, with a number of its own."""
+    out = np.zeros(labels.shape, np.int32)
+    for i in np.unique(labels[labels > 0]):
+        part, count = ndimage.label(labels == i)
+        out[part > 0] = part[part > 0] + out.max()
+        assert count
+    return out
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> Array:
+    """Regions grown around seeds: they touch, bend, are cut by the border, have holes and ragged sides, and are as small as one voxel."""
+    d = draw(st.sampled_from((2, 3)))
+    shape = draw(st.tuples(*[st.integers(8, 40 if d == 2 else 16)] * d))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    count = draw(st.integers(1, 12))
+    seeds = np.zeros(shape, np.int32)
+    seeds[tuple(rng.integers(0, shape, (count, d)).T)] = np.arange(1, count + 1)
+    size, eaten = draw(st.sampled_from((0.0, 2.5, 6.0, 99.0))), draw(st.sampled_from((0.0, 0.1, 0.3)))
+    stretch = rng.uniform(0.3, 3.0, d) if draw(st.booleans()) else np.ones(d)
+    distance, nearest = ndimage.distance_transform_edt(seeds == 0, stretch, return_indices=True)
+    grown = np.where((distance <= size) & (rng.random(shape) >= eaten), seeds[tuple(nearest)], 0)
+    return separable(grown, 2)
+
+
+def separable(labels: Array, window: int) -> Array:
+    """Leave out what conditions (a) and (c) leave out: all but an object's largest part, and objects too near to an earlier one."""
+    out = np.zeros(labels.shape, np.int32)
+    for i in np.unique(labels[labels > 0]):
+        part, count = ndimage.label(labels == i)
+        sizes = np.bincount(part.ravel(), minlength=count + 1)[1:]
+        out[part == 1 + int(sizes.argmax())] = out.max() + 1
+    kept: list[Array] = []
+    for i, point, _ in zip(*targets.medoids(out), strict=True):
+        if all(np.abs(point - other).max() > window for other in kept):
+            kept.append(point)
+        else:
+            out[out == i] = 0
+    return out
+
+
+@given(scenes(), st.sampled_from((1, 2)))
+@FEW
+@example(np.zeros((1, 1), np.int32), 2)
+@example(np.ones((1, 1), np.int32), 2)
+@example(np.ones((70, 3), np.int32), 2)
+@example(np.ones((1, 1, 60), np.int32), 2)
+def test_centers_gives_every_object_back(labels: Array, window: int) -> None:
+    found, table = there_and_back("centers", labels, window=window)
+    assert_same_partition(found, labels)
+    assert len(table["id"]) == len(np.unique(labels[labels > 0]))
+    assert (table["score"] == 1).all()
+
+
+@given(scenes(), st.sampled_from(sorted(CLASS_SETS)), st.integers(0, 2**32 - 1))
+@FEW
+def test_centers_gives_classes_and_stuff_back(labels: Array, name: str, seed: int) -> None:
+    classes = CLASS_SETS[name]
+    class_of = some_class_of(labels, classes, seed)
+    found, table = there_and_back("centers", labels, classes, class_of)
+    _assert_panoptic(found, table, labels, classes, class_of)
+
+
+def some_class_of(labels: Array, classes: Sequence[Class], seed: int) -> dict[int, int]:
+    ids = np.unique(labels[labels > 0]).tolist()
+    return dict(zip(ids, np.random.default_rng(seed).integers(1, len(classes) + 1, len(ids)).tolist(), strict=True))
+
+
+def _assert_panoptic(found: Array, table: Mapping[str, Array], labels: Array, classes: Sequence[Class], class_of: Mapping[int, int]) -> None:
+    """Stuff is labelled with its class id, things are numbered after it, and the table knows their classes."""
+    stuff = [c.id for c in classes if not c.countable]
+    expected = np.vectorize(lambda i: class_of.get(int(i), 0), otypes=[np.int64])(labels)
+    kinds = dict(zip(table["id"].tolist(), table["class_id"].tolist(), strict=True))
+    np.testing.assert_array_equal(np.vectorize(lambda i: kinds.get(int(i), 0), otypes=[np.int64])(found), expected)
+    things = ~np.isin(expected, stuff)
+    assert_same_partition(np.where(things, found, 0), np.where(things, labels, 0))
+    assert (found[~things] == expected[~things]).all()
+    assert (found[things & (found > 0)] > len(stuff)).all()
+
+
+@given(scenes(), st.tuples(*[st.sampled_from((0.2, 1.0, 5.0))] * 3))
+@FEW
+def test_the_sampling_of_anisotropic_images_changes_the_bumps_and_loses_no_object(labels: Array, sampling: tuple[float, ...]) -> None:
+    assert_same_partition(there_and_back("centers", labels, sampling=sampling[: labels.ndim])[0], labels)
+
+
+def _ring(radius: int) -> Array:
+    y, x = np.mgrid[-radius - 2 : radius + 3, -radius - 2 : radius + 3]
+    r = np.hypot(y, x)
+    ring: Array = ((r <= radius) & (r > radius - 4)).astype(np.int32)
+    return ring
+
+
+def _ring_around_a_disc() -> Array:
+    labels = _ring(20)
+    labels[18:27, 20:25] = 2
+    return labels
+
+
+def _horseshoes() -> Array:
+    """Two bent objects, each with an arm in the other's mouth."""
+    labels = np.zeros((30, 40), np.int32)
+    labels[2:6, 2:30], labels[2:26, 2:6], labels[22:26, 2:30] = 1, 1, 1
+    labels[8:28, 34:38], labels[10:20, 10:38] = 2, 2
+    return labels
+
+
+def _touching_bars() -> Array:
+    return np.repeat(np.arange(1, 11, dtype=np.int32), 3)[:, None] + np.zeros((1, 80), np.int32)
+
+
+def _shell_with_a_core() -> Array:
+    z, y, x = np.mgrid[-8:9, -8:9, -8:9]
+    r = np.sqrt(z**2 + y**2 + x**2)
+    return np.where(r <= 3, 2, np.where(r <= 8, 1, 0)).astype(np.int32)
+
+
+def _corners() -> Array:
+    labels = np.zeros((12, 12), np.int32)
+    labels[0, 0], labels[0, -1], labels[-1, 0], labels[-1, -1] = 1, 2, 3, 4
+    return labels
+
+
+def _spiral() -> Array:
+    labels = np.zeros((41, 41), np.int32)
+    for k in range(0, 20, 4):
+        labels[k, k : -k or None], labels[k : -k or None, -k - 1], labels[-k - 1, k : -k or None], labels[k + 4 : -k or None, k] = 1, 1, 1, 1
+        labels[k + 4, k : k + 5] = 1
+    return labels
+
+
+SHAPES = {
+    "ring": _ring(20), "ring around a disc": _ring_around_a_disc(), "horseshoes": _horseshoes(), "bars side by side": _touching_bars(),
+    "a shell and its core": _shell_with_a_core(), "voxels in the corners": _corners(), "spiral": _spiral(),
+    "all of the image": np.ones((50, 60), np.int32), "nothing": np.zeros((4, 5, 6), np.int32),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_bent_hollow_and_touching_shapes(name: str) -> None:
+    labels = SHAPES[name]
+    assert_same_partition(labels, components(labels))  # the example itself is what condition (a) asks for
+    assert_same_partition(there_and_back("centers", labels)[0], labels)
+
+
+def test_the_ceiling_objects_longer_than_the_longest_offset_are_cut() -> None:
+    """Condition (b) is sharp: 80 voxels from the medoid are decoded, and what is farther than the second step and search reach too is lost."""
+    fits, long = np.ones((1, 161), np.int32), np.ones((1, 300), np.int32)
+    assert_same_partition(there_and_back("centers", fits)[0], fits)
+    found = there_and_back("centers", long)[0]
+    assert 0 < np.count_nonzero(found) < long.size
+    assert_same_partition(there_and_back("centers", long, longest=150)[0], long)
+
+
+def test_the_ceiling_centres_within_one_window_are_one_object() -> None:
+    """Condition (c) is sharp: at 3 voxels apart there are two objects, at 2 there is one."""
+    labels = np.zeros((5, 9), np.int32)
+    labels[1:4, 1:4], labels[1:4, 4:7] = 1, 2
+    assert_same_partition(there_and_back("centers", labels, window=2)[0], labels)
+    assert there_and_back("centers", labels, window=3)[0].max() == 1
+
+
+def test_the_ceiling_of_an_object_in_two_parts_the_largest_is_kept() -> None:
+    labels = np.zeros((9, 20), np.int32)
+    labels[2:7, 2:9], labels[3:6, 12:15] = 1, 1
+    found, table = there_and_back("centers", labels)
+    np.testing.assert_array_equal(found > 0, components(labels) == 1)
+    assert table["size"].tolist() == [35]
+
+
+@given(scenes(), st.sampled_from(("one kind", "two kinds", "panoptic", "semantic only")), st.integers(0, 2**32 - 1))
+@FEW
+def test_semantic_gives_classes_back_and_objects_where_they_do_not_touch(labels: Array, name: str, seed: int) -> None:
+    classes = {**CLASS_SETS, "semantic only": LAND}[name]
+    class_of = some_class_of(labels, classes, seed)
+    found, table = there_and_back("semantic", labels, classes, class_of)
+    kind = np.vectorize(lambda i: class_of.get(int(i), 0), otypes=[np.int32])(labels)
+    merged = components(kind)
+    for c in classes:
+        if not c.countable:
+            merged[kind == c.id] = (kind == c.id).max() * (merged.max() + 1)
+    class_of_merged = {int(i): int(kind[merged == i][0]) for i in np.unique(merged[merged > 0])}
+    _assert_panoptic(found, table, merged, classes, class_of_merged)
+
+
+def test_without_countable_classes_the_label_is_the_class_id() -> None:
+    labels = np.array([[1, 1, 0, 2], [0, 1, 2, 2], [1, 0, 0, 1]], np.uint16)
+    found, table = there_and_back("semantic", labels, LAND)
+    np.testing.assert_array_equal(found, labels)
+    assert table["id"].tolist() == table["class_id"].tolist() == [1, 2]
+    assert table["size"].tolist() == [5, 3]
+
+
+@given(scenes())
+@FEW
+def test_encoding_and_decoding_are_deterministic_and_leave_their_input_alone(labels: Array) -> None:
+    before = labels.copy()
+    first, again = centers.encode(labels, CELL), centers.encode(labels, CELL)
+    assert all((first[name] == again[name]).all() for name in first)
+    maps = perfect(first, centers.heads(CELL, labels.ndim))
+    kept = {name: m.copy() for name, m in maps.items()}
+    one, two = ({"labels": out[0], **out[1]} for out in (decode("centers", maps, CELL), decode("centers", maps, CELL)))
+    assert all((one[key] == two[key]).all() for key in one)
+    np.testing.assert_array_equal(labels, before)
+    assert all((maps[name] == kept[name]).all() for name in maps)
+
+
+@given(scenes())
+@FEW
+def test_the_table_says_what_the_labels_say(labels: Array) -> None:
+    found, table = there_and_back("centers", labels)
+    ids, sizes = np.unique(found[found > 0], return_counts=True)
+    assert table["id"].tolist() == ids.tolist() == list(range(1, len(ids) + 1))
+    assert table["size"].tolist() == sizes.tolist()
+    for row, box in enumerate(ndimage.find_objects(found)):
+        inside = np.argwhere(found == row + 1)
+        for axis, (name, side) in enumerate(zip("zyx"[-labels.ndim :], box, strict=True)):
+            assert (table[f"bbox_{name}0"][row], table[f"bbox_{name}1"][row]) == (side.start, side.stop)
+            assert table[f"centroid_{name}"][row] == pytest.approx(inside[:, axis].mean(), abs=1e-9)
+
+
+def test_targets_are_what_a_network_can_learn() -> None:
+    """Classes within range, heat in 0..1 with 1 on the object, offsets that lead onto the medoid, weights only where objects are."""
+    labels = _horseshoes()
+    maps = centers.encode(labels, CELL)
+    ids, points, sizes = targets.medoids(labels)
+    assert maps["semantic"].dtype == np.uint8
+    assert maps["center"].min() >= 0
+    assert maps["center"].max() == 1
+    assert (labels[tuple(points.T)] == ids).all()
+    grid: Array = np.indices(labels.shape)
+    for i, point, size in zip(ids, points, sizes, strict=True):
+        mine = labels == i
+        assert (grid[:, mine] + maps["offset"][:, mine] == point[:, None]).all()
+        assert maps["weight"][0][mine] == pytest.approx(size**-0.5)
+    assert not maps["weight"][0][labels == 0].any()
+    assert set(semantic.encode(labels, CELL)) == {"semantic"}
+
+
+def test_orphans_are_kept_on_request() -> None:
+    labels = np.zeros((12, 30), np.int32)
+    labels[2:10, 2:10], labels[4:8, 20:25] = 1, 2
+    maps = perfect(centers.encode(labels, CELL), centers.heads(CELL, 2))
+    maps["center"][0, :, 15:] = 0  # the network saw no centre there
+    assert_same_partition(decode("centers", maps, CELL)[0], np.where(labels == 1, 1, 0))
+    assert_same_partition(decode("centers", maps, CELL, orphans=True)[0], labels)
+
+
+# Maps that no perfect network gives --------------------------------------------------------------------------------------------------
+
+
+def read_slowly(maps: Mapping[str, Array], classes: Sequence[Class], o: Mapping[str, Any], factor: Sequence[float]) -> tuple[Array, Array]:
+    """The four steps of the codec's description, voxel by voxel: the class, and the flat index of the object's peak plus 1."""
+    shape = maps["semantic"].shape[1:]
+    kind, key = np.zeros(shape, np.uint8), np.zeros(shape, np.int64)
+    things = [c.id for c in classes if c.countable]
+    for at in np.ndindex(*shape):
+        scores = maps["semantic"][(slice(None), *at)].tolist()
+        kind[at] = 1 + scores[1:].index(max(scores[1:])) if scores[0] <= round(255 * (1 - o["foreground"])) else 0
+    center, offsets = maps["center"][0], np.moveaxis(maps["offset"], 0, -1)
+    peaks = []
+    for at in np.ndindex(*shape):
+        window = [max(1, round(o["window"] * f)) for f in factor]
+        box = tuple(slice(max(a - w, 0), a + w + 1) for a, w in zip(at, window, strict=True))
+        seen = [tuple(low.start + i for low, i in zip(box, j, strict=True)) for j in np.ndindex(*center[box].shape)]
+        best = min(seen, key=lambda s: (-int(center[s]), s))
+        if best == at and center[at] >= max(1, round(255 * o["center"])):
+            peaks.append(at)
+
+    def follow(at: tuple[int, ...], longest: float) -> tuple[int, ...]:
+        out = []
+        for a, n, f, eighths in zip(at, shape, factor, offsets[at].tolist(), strict=True):
+            limit = int(longest * f * 8)
+            out.append(min(max(a + int(np.floor(max(-limit, min(limit, eighths)) / 8 + 0.5)), 0), n - 1))
+        return tuple(out)
+
+    thing = np.isin(kind, things)
+    for at in zip(*np.nonzero(thing), strict=True):
+        place = follow(tuple(int(a) for a in at), o["longest"])
+        place = follow(place, o["second"]) if thing[place] else place
+        far = [round(sum(((a - b) / f) ** 2 for a, b, f in zip(place, p, factor, strict=True)), 6) for p in peaks]
+        if far and min(far) <= o["search"] ** 2:
+            key[at] = 1 + np.ravel_multi_index(peaks[far.index(min(far))], shape)
+        elif not o["orphans"]:
+            kind[at] = 0
+    return kind, key
+
+
+@given(
+    st.sampled_from([((17, 19), (1.0, 1.0)), ((14, 20), (1.0, 1.6)), ((6, 7, 8), (1.0, 1.0, 1.0)), ((5, 8, 7), (2.5, 1.0, 1.0))]),
+    st.sampled_from([CELL, BOTH]),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+@FEW
+def test_any_maps_are_decoded_as_the_description_says(
+    grid: tuple[tuple[int, ...], tuple[float, ...]], classes: Sequence[Class], orphans: bool, seed: int
+) -> None:
+    shape, factor = grid
+    rng = np.random.default_rng(seed)
+    o = {"foreground": rng.choice([0.3, 0.5]), "center": 0.3, "window": 2, "search": 3, "longest": 4, "second": 2, "orphans": orphans}
+    levels = np.array([0, 60, 128, 255]) if seed % 2 else np.arange(256)
+    maps: dict[str, Array] = {
+        "semantic": rng.choice(levels, (len(classes) + 1, *shape)).astype(np.uint8),
+        "center": (rng.choice(levels, (1, *shape)) * (rng.random((1, *shape)) < 0.3)).astype(np.uint8),
+        "offset": rng.integers(-45, 46, (len(shape), *shape)).astype(np.int16),
+    }
+    kind, key = read_slowly(maps, classes, o, factor)
+    found = centers.assign(maps, classes, o, (0,) * len(shape), shape, factor)
+    np.testing.assert_array_equal(found.kind, kind)
+    np.testing.assert_array_equal(found.keys[found.number], key)
+    np.testing.assert_array_equal(found.heights[found.number], np.where(key > 0, maps["center"][0].ravel()[key - 1], 0))
+
+
+@given(st.sampled_from([(9, 11), (1, 30), (4, 5, 6)]), st.integers(1, 4), st.integers(0, 2**32 - 1))
+@FEW
+def test_pieces_are_the_face_connected_components(shape: tuple[int, ...], count: int, seed: int) -> None:
+    values = np.random.default_rng(seed).integers(0, count + 1, shape).astype(np.int32)
+    found = runs.find(values)
+    joined = np.zeros(values.size, np.int32)
+    joined[found.inside] = np.repeat(1 + runs.join(found, shape), found.length)
+    assert_same_partition(joined.reshape(shape), components(values))

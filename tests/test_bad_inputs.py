@@ -1,0 +1,186 @@
+"""Pixels of any type, range, size and layout give a right result, or, where they are no image, an error in plain words."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from napari_segsuite import segment
+from napari_segsuite.arrays import as_image
+from napari_segsuite.errors import SegsuiteError
+from napari_segsuite.io.overlay import overlay
+
+Array = NDArray[Any]
+
+MODELS = ("otsu", "nuclei")
+CELLS = np.zeros((24, 32), bool)
+CELLS[4:10, 4:10] = CELLS[14:20, 18:26] = True
+
+
+def cells(dtype: Any = np.uint16, low: float = 10, high: float = 100) -> Array:
+    """Two bright squares."""
+    return np.where(CELLS, high, low).astype(dtype)
+
+
+@functools.cache
+def found() -> Array:
+    """The labels that `cells` have."""
+    labels = np.asarray(segment(cells(), model="otsu").labels)
+    assert [int((labels == i).sum() - CELLS[box].sum()) in range(-4, 9) for i, box in ((1, np.s_[:12]), (2, np.s_[12:]))] == [True, True]
+    return labels
+
+
+KINDS = ("uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64", "longdouble")
+VIEWS: dict[str, Callable[[Array], Array]] = {
+    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+    "Fortran order": np.asfortranarray,
+    "mirrored twice": lambda a: np.ascontiguousarray(a[::-1, ::-1])[::-1, ::-1],
+    "every second pixel of more": lambda a: np.repeat(np.repeat(a, 2, 0), 2, 1)[::2, ::2],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_type_of_the_pixels_does_not_matter(kind: str) -> None:
+    assert np.array_equal(segment(cells(kind), model="otsu").labels, found())
+    assert np.array_equal(segment(cells(np.dtype(kind).newbyteorder(">")), model="otsu").labels, found())
+
+
+def test_yes_and_no_are_pixels_too() -> None:
+    assert np.array_equal(segment(CELLS, model="otsu").labels, found())
+
+
+@pytest.mark.parametrize(("low", "high"), [(-100.0, -50.0), (0.1, 0.2), (1e-40, 3e-40), (1e30, 2e30), (-1.7e308, 1.7e308)])
+def test_the_range_of_the_pixels_does_not_matter(low: float, high: float) -> None:
+    assert np.array_equal(segment(cells(np.float64, low, high), model="otsu").labels, found())
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_how_pixels_lie_in_memory_does_not_matter_and_they_are_not_touched(view: str) -> None:
+    pixels = VIEWS[view](cells(np.float32))
+    pixels.flags.writeable = False
+    before = pixels.tobytes()
+    assert np.array_equal(segment(pixels, model="otsu").labels, found())
+    assert pixels.tobytes() == before
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.uint8(0),
+        np.uint8(1),
+        np.uint16(65535),
+        np.float32(-5),
+        np.float64(0.1),
+        np.float64(-1e308),
+        np.True_,
+        np.int64(-(2**40)),
+        np.uint64(2**64 - 1),
+    ],
+)
+def test_a_constant_image_holds_nothing(model: str, value: Any) -> None:
+    segment(np.zeros((8, 8), np.uint8), model=model)  # loads it
+    started = time.process_time()
+    answer = segment(np.full((40, 50), value), model=model)
+    assert time.process_time() - started < 1
+    assert not answer.labels.any()
+    assert len(answer.segments["id"]) == 0
+    assert answer.provenance["notices"] == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("chunk", [(), (7, 9)])
+def test_a_pixel_that_is_no_number_is_replaced_and_told(value: float, chunk: tuple[int, ...]) -> None:
+    pixels = cells(np.float32)
+    pixels[12, 12] = value
+    answer = segment(pixels, model="otsu", chunk=chunk)
+    assert np.array_equal(answer.labels, found())
+    assert answer.provenance["filled"] == 1
+    assert any("not finite (NaN or infinite)" in notice for notice in answer.provenance["notices"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_image_without_any_number_holds_nothing(model: str) -> None:
+    answer = segment(np.full((20, 30), np.nan, np.float32), model=model)
+    assert not answer.labels.any()
+    assert answer.provenance["filled"] == 600
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 3), (3, 3), (17, 1)])
+def test_the_smallest_images_have_a_result_of_their_shape(model: str, shape: tuple[int, ...]) -> None:
+    answer = segment(np.arange(np.prod(shape), dtype=np.uint8).reshape(shape), model=model)
+    assert answer.labels.shape == shape
+    assert answer.labels.max(initial=0) == len(answer.segments["id"])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 20), (1, 20, 1), (20, 1, 1), (2, 1, 3)])
+def test_the_smallest_volumes_too(shape: tuple[int, ...]) -> None:
+    assert segment(np.arange(np.prod(shape), dtype=np.uint8).reshape(shape), model="otsu").labels.shape == shape
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from([np.uint8, np.int16, np.float32]), hnp.array_shapes(min_dims=2, max_dims=4, max_side=6), elements={"allow_subnormal": False}
+    )
+)
+@settings(max_examples=40, deadline=None)
+def test_any_array_has_a_result_of_its_shape(pixels: Array) -> None:
+    answer = segment(pixels, "otsu", axes="tzyx"[-pixels.ndim :])
+    assert answer.labels.shape == pixels.shape
+    assert set(np.unique(answer.labels).tolist()) - {0} == set(answer.segments["id"].tolist())
+
+
+def test_five_dimensions_are_frames_of_a_channel() -> None:
+    pixels = np.zeros((2, 2, 3, 24, 32), np.uint16)
+    pixels[:, 1] = cells()
+    pixels[:, 0] = 7
+    answer = segment(pixels, "otsu", channels=1)
+    assert (answer.axes, answer.labels.shape) == ("tzyx", (2, 3, 24, 32))
+    assert len(answer.segments["id"]) == 4
+    assert np.array_equal(answer.labels[0, 1] > 0, found() > 0)
+
+
+@pytest.mark.parametrize(
+    "pixels", [cells(np.float32) * np.nan, np.where(CELLS, np.inf, cells()), np.full((4, 5), 3.0), CELLS, cells(), np.ones((1, 1))]
+)
+def test_any_picture_of_a_result_can_be_drawn(pixels: Array) -> None:
+    picture = overlay(as_image(pixels), segment(pixels, model="otsu"))
+    assert picture.dtype == np.uint8
+    assert picture.shape == (*pixels.shape, 3)
+
+
+# Arrays that are no images
+
+
+@pytest.mark.parametrize(
+    ("array", "axes", "text"),
+    [
+        (np.zeros((0, 5)), None, "Axis Y of 'image' has length 0 (shape (0, 5)). Needed: at least 1 sample along every axis."),
+        (np.zeros((0, 9, 9), np.uint8), None, "Axis Z of 'image' has length 0 (shape (0, 9, 9)). Needed: at least 1 sample along every axis."),
+        (np.zeros((5, 5), complex), None, "The pixels of 'image' are of type complex128. Needed: integers or real numbers. "),
+        (np.zeros((5, 5), object), None, "The pixels of 'image' are of type object. Needed: integers or real numbers. "),
+        (np.zeros((5, 5), "M8[s]"), None, "The pixels of 'image' are of type datetime64[s]. Needed: integers or real numbers. "),
+        (np.zeros((5, 5), "U3"), None, "The pixels of 'image' are of type <U3. Needed: integers or real numbers. "),
+        (np.zeros((5, 5), [("a", int)]), None, "The pixels of 'image' are of type [('a', '<i8')]. Needed: integers or real numbers. "),
+        (np.zeros(5), None, "An array of shape (5,) does not have the axes ''. Needed: "),
+        (np.zeros((2,) * 6), None, "An array of shape (2, 2, 2, 2, 2, 2) does not have the axes ''. Needed: 6 different letters of 'tczyx'. "),
+        (np.zeros((5, 5)), "yy", "An array of shape (5, 5) does not have the axes 'yy'. Needed: 2 different letters of 'tczyx'. "),
+        (np.zeros((5, 5)), "tz", "'image' has axes 'tz' (shape (5, 5)). Needed: at least y and x."),
+        (np.zeros((3, 9, 9)), "cyx", "Model 'otsu' needs 1 channel; 'image' has 3 (0, 1, 2). Needed: 1 (grey). "),
+        (None, None, "The pixels of 'image' are of type object. Needed: integers or real numbers. "),
+    ],
+)  # fmt: skip
+def test_what_is_no_image_is_refused_in_words(array: Any, axes: str | None, text: str) -> None:
+    with pytest.raises(SegsuiteError) as caught:
+        segment(array, "otsu", axes=axes)
+    assert str(caught.value).startswith(text)

@@ -1,0 +1,109 @@
+"""Law 9: the headless half imports no Qt; nothing a user waits for imports torch before work begins.
+
+The import contracts in pyproject.toml see who writes ``import torch``. What counts for a user is what has been loaded in the
+end, so here fresh processes import the modules one after the other and report what each of them has dragged in.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import napari_segsuite
+
+
+def named(room: str, modules: str) -> list[str]:
+    """The full names of modules of a room; an empty word is the room itself."""
+    return [".".join(part for part in ("napari_segsuite", room, module) if part) for module in ("", *modules.split())]
+
+
+TORCH = ("torch",)
+GUI = ("napari", "magicgui", "qtpy", "superqt", "vispy", "PyQt5", "PyQt6", "PySide6")
+
+# By name, not by looking into folders: a module that is gone must be noticed, and a new one must be thought about.
+LIGHT = (
+    *named("", "_version types errors arrays synthetic batch cli resume terminal"),
+    *named("engine", "link measure options pixels plan run scratch"),
+    *named(
+        "io",
+        "blocks commit faults geometry ids inputs labels lazy ngff ome_zarr ome_zarr_write overlay pyramid raster record store table "
+        "tiff tiff_check tiff_meta tiff_write units",
+    ),
+    *named("metrics", "objects scores table voxels"),
+    *named("models", "classical"),
+)
+HEAVY = (
+    *named("codecs", "centers pieces runs semantic targets"),
+    *named("engine", "chunk tiles"),
+    *named("models", "folder nets torch_model"),
+    *named("training", "augment fit losses nuclei samples"),
+)
+VIEWER = (*named("viewer", "cards child editors files form layers panel pickers results samples segment settings show worker"),)
+
+WATCH = """
+import importlib, json, sys
+watched, modules = json.loads(sys.argv[1])
+found = {}
+for module in modules:
+    before = set(sys.modules)
+    try:
+        importlib.import_module(module)
+        found[module] = sorted({name.partition(".")[0] for name in set(sys.modules) - before} & set(watched))
+    except Exception as error:
+        found[module] = [f"{type(error).__name__}: {error}"]
+print(json.dumps(found))
+"""
+
+
+@cache
+def loaded(modules: tuple[str, ...], watched: tuple[str, ...]) -> dict[str, list[str]]:
+    """Import `modules` in one fresh process; for each, which of `watched` it was the first to load."""
+    done = subprocess.run([sys.executable, "-c", WATCH, json.dumps([watched, modules])], capture_output=True, text=True, timeout=200, check=True)
+    found: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(set(LIGHT)))
+def test_light_module_loads_neither_torch_nor_qt(module: str) -> None:
+    assert loaded(LIGHT, TORCH + GUI)[module] == []
+
+
+@pytest.mark.parametrize("module", sorted(set(HEAVY) - set(LIGHT)))
+def test_headless_module_loads_no_qt(module: str) -> None:
+    assert loaded(HEAVY, GUI)[module] == []
+
+
+@pytest.mark.gui
+@pytest.mark.parametrize("module", VIEWER)
+def test_viewer_module_loads_no_torch(module: str) -> None:
+    assert loaded(VIEWER, TORCH)[module] == []
+
+
+def test_watching_notices_what_is_loaded() -> None:
+    modules = ("json", "xml.dom", "napari_segsuite.no_such_module")
+    assert loaded(modules, ("xml",)) == {
+        "json": [],
+        "xml.dom": ["xml"],
+        "napari_segsuite.no_such_module": ["ModuleNotFoundError: No module named 'napari_segsuite.no_such_module'"],
+    }
+
+
+def test_every_module_is_named_above() -> None:
+    root = Path(napari_segsuite.__file__).parent
+    paths = [path.relative_to(root).with_suffix("") for path in root.rglob("*.py")]
+    there = {".".join(("napari_segsuite", *path.parts)).removesuffix(".__init__") for path in paths}
+    assert there - {"napari_segsuite.__main__"} == {*LIGHT, *HEAVY, *VIEWER}
+
+
+def test_help_loads_no_torch_and_no_qt() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "napari_segsuite", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
+    names = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "napari_segsuite" in names
+    assert "segment" in done.stdout
+    assert names & {*TORCH, *GUI} == set()

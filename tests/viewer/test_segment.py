@@ -1,0 +1,311 @@
+"""The Segment dock in a real window: from a layer to labels through the real child process, and everything that can come in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import npe2
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Labels
+from napari.utils.notifications import notification_manager
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QFileDialog
+
+import napari_segsuite
+from napari_segsuite import io
+from napari_segsuite.engine.plan import Options
+from napari_segsuite.synthetic import nuclei
+from napari_segsuite.viewer import child as child_module
+from napari_segsuite.viewer.cards import ModelCards
+from napari_segsuite.viewer.pickers import LayerPicker
+from napari_segsuite.viewer.segment import SegmentDock
+
+Said = list[tuple[str, str]]
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[[], Any]) -> Any:
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def dock(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[SegmentDock]:
+    """A dock with the model that needs no weights, and a child that does not load torch ahead."""
+    monkeypatch.setattr(child_module, "NEEDED", ("napari_segsuite.engine.chunk",))
+    dock = SegmentDock(viewer)
+    viewer.window.add_dock_widget(dock, name="Segment")
+    dock.form.set_value(Options(model="otsu"))
+    dock.check()
+    yield dock
+    dock.child.close()
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Said:
+    """What napari is asked to show to the user."""
+    heard: Said = []
+    monkeypatch.setattr(notification_manager, "dispatch", lambda note: heard.append((str(note.severity), note.message)))
+    return heard
+
+
+def add_cells(viewer: Any, shape: tuple[int, ...] = (96, 128), axes: str = "yx", **kwargs: Any) -> Any:
+    pixels, _ = nuclei(shape, axes, seed=4)
+    units = ["micrometer"] * len(axes)
+    return viewer.add_image(pixels, **{"name": "cells", "scale": [1.0, 0.4, 0.4][-len(axes) :], "units": units, **kwargs})
+
+
+def add_many(viewer: Any) -> Any:
+    """So many frames that a run does not end while a test looks at it."""
+    pixels, _ = nuclei((96, 128), "yx", seed=4)
+    return viewer.add_image(np.tile(pixels, (3000, 1, 1)), name="cells", units=("second", "micrometer", "micrometer"), axis_labels=("t", "y", "x"))
+
+
+def finish(dock: SegmentDock, qtbot: QtBot, seconds: float = 90) -> None:
+    dock.check()
+    dock.panel.run.click()
+    assert dock.panel.cancel.isEnabled()
+    qtbot.waitUntil(lambda: not dock.panel.cancel.isEnabled(), timeout=int(seconds * 1000))
+
+
+def test_from_a_layer_to_labels(viewer: Any, dock: SegmentDock, qtbot: QtBot) -> None:
+    layer = add_cells(viewer, translate=[3, 4], rotate=30)
+    before = layer.data.copy()
+    finish(dock, qtbot)
+    result = viewer.layers[-1]
+    assert isinstance(result, Labels)
+    assert result.name == "cells otsu"
+    assert np.array_equal(result.data > 0, result.data.astype(bool))
+    assert 10 < result.data.max() < 80
+    assert np.allclose(result.data_to_world((5, 7)), layer.data_to_world((5, 7)))
+    assert (result.units, result.axis_labels) == (layer.units, layer.axis_labels)
+    assert result.features["index"].tolist() == list(range(result.data.max() + 1))
+    assert result.features["size"][3] == (result.data == 3).sum()
+    assert {"class", "score", "bbox_y0", "centroid_x"} <= set(result.features)
+    assert result.metadata["segsuite"]["provenance"]["plan"]["model"]["name"] == "otsu"
+    assert dock.panel.status.text().startswith(f"{result.data.max()} segments in ")
+    assert dock.panel.table.isEnabled()
+    assert np.array_equal(layer.data, before)
+    assert "torch" not in sys.modules or "torch" in LOADED_BEFORE
+
+
+LOADED_BEFORE = set(sys.modules)
+
+
+def test_the_window_stays_responsive_and_the_bar_moves(viewer: Any, dock: SegmentDock, qtbot: QtBot) -> None:
+    add_cells(viewer, (12, 6, 96, 128), "tzyx", scale=[1, 1, 0.4, 0.4], units=["second", *["micrometer"] * 3])
+    dock.form.editor("stack").set_value("slices")
+    dock.child.warm().result(60)
+    ticks, seen = list[float](), set[tuple[int, int]]()
+    timer = QTimer(interval=10)
+
+    def tick() -> None:
+        ticks.append(time.monotonic())
+        seen.add((dock.panel.bar.value(), dock.panel.bar.maximum()))
+
+    timer.timeout.connect(tick)
+    timer.start()
+    finish(dock, qtbot)
+    timer.stop()
+    assert np.diff(ticks).max() < 1.0
+    assert len({value for value, _ in seen}) > 3
+    assert viewer.layers[-1].data.shape == (12, 6, 96, 128)
+    assert viewer.layers[-1].axis_labels == viewer.layers[0].axis_labels
+
+
+def test_cancel_stops_within_a_second_and_the_next_run_works(viewer: Any, dock: SegmentDock, qtbot: QtBot) -> None:
+    add_many(viewer)
+    pid = dock.child.warm().result(60)
+    dock.check()
+    dock.panel.run.click()
+    job = dock._job
+    assert job is not None
+    qtbot.waitUntil(lambda: "Segmenting" in dock.panel.counts.text(), timeout=60_000)
+    began = time.monotonic()
+    dock.panel.cancel.click()
+    assert job.finished.wait(1)
+    assert time.monotonic() - began < 1
+    assert dock.panel.status.text().startswith("Cancelled after ")
+    assert dock.panel.run.isEnabled()
+    assert len(viewer.layers) == 1
+    assert dock.child.warm().result(60) != pid
+    viewer.layers.clear()
+    add_cells(viewer)
+    finish(dock, qtbot)
+    assert len(viewer.layers) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
+def test_a_child_that_is_killed_becomes_a_sentence(viewer: Any, dock: SegmentDock, qtbot: QtBot, said: Said) -> None:
+    add_many(viewer)
+    pid = dock.child.warm().result(60)
+    dock.check()
+    dock.panel.run.click()
+    qtbot.waitUntil(lambda: "Segmenting" in dock.panel.counts.text(), timeout=60_000)
+    os.kill(pid, signal.SIGKILL)
+    qtbot.waitUntil(lambda: not dock.panel.cancel.isEnabled(), timeout=10_000)
+    assert said[0][0] == "error"
+    assert said[0][1].startswith("The process that computes the segments stopped unexpectedly (signal SIGKILL). Most often the memory ran out")
+    assert dock.panel.status.text() == said[0][1]
+    assert dock.panel.run.isEnabled()
+
+
+def test_a_layer_that_is_removed_or_moved_during_a_run_still_gets_its_result(viewer: Any, dock: SegmentDock, qtbot: QtBot) -> None:
+    layer = add_cells(viewer)
+    dock.check()
+    dock.panel.run.click()
+    layer.name, layer.scale = "renamed", (7, 7)
+    viewer.layers.remove(layer)
+    qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=90_000)
+    assert viewer.layers[0].name == "renamed otsu"
+    assert viewer.layers[0].scale.tolist() == [7, 7]
+
+
+def test_closing_the_viewer_during_a_run_ends_the_child(viewer: Any, dock: SegmentDock, qtbot: QtBot) -> None:
+    add_many(viewer)
+    dock.child.warm().result(60)
+    dock.check()
+    dock.panel.run.click()
+    job, child = dock._job, dock.child
+    assert job is not None
+    qtbot.waitUntil(lambda: "Segmenting" in dock.panel.counts.text(), timeout=60_000)
+    viewer.close()
+    qtbot.waitUntil(lambda: child.pid is None, timeout=10_000)
+    assert job.finished.wait(5)
+
+
+def test_closing_the_dock_ends_the_child_and_lets_go_of_the_layers(viewer: Any, dock: SegmentDock, qtbot: QtBot) -> None:
+    layer, child = add_cells(viewer), dock.child
+    child.warm().result(60)
+    viewer.window.remove_dock_widget(dock)
+    dock.deleteLater()
+    qtbot.waitUntil(lambda: child.pid is None, timeout=10_000)
+    layer.name = "nobody listens"
+    viewer.layers.clear()
+
+
+@pytest.mark.parametrize(
+    ("shape", "meta", "options", "told"),
+    [
+        ((3, 20, 20), {"axis_labels": ("c", "y", "x")}, {}, "needs 1 channel; 'cells' has 3 (0, 1, 2)"),
+        ((20, 20), {}, {"diameter_px": 30.0}, "does not resample"),
+        ((4, 20, 20), {}, {"chunk": (8, 8, 8, 8)}, "Chunk has 4 numbers"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_run(
+    viewer: Any, dock: SegmentDock, shape: tuple[int, ...], meta: dict[str, Any], options: dict[str, Any], told: str
+) -> None:
+    viewer.add_image(np.zeros(shape, np.uint8), name="cells", **meta)
+    dock.form.set_value(Options(model="otsu", **options))
+    dock.check()
+    assert told in dock.panel.complaint.text()
+    assert not dock.panel.run.isEnabled()
+    assert told in dock.panel.run.toolTip()
+    dock.run()
+    assert dock._job is None
+
+
+def test_a_complaint_names_the_field_and_not_the_keyword(viewer: Any, dock: SegmentDock) -> None:
+    viewer.add_image(np.zeros((3, 20, 20), np.uint8), name="cells", axis_labels=("c", "y", "x"))
+    dock.check()
+    assert dock.panel.complaint.text().endswith("Choose it under Channels.")
+    dock.channels.set_value(("1",))
+    dock.check()
+    assert dock.panel.complaint.text() == ""
+    assert dock.panel.run.isEnabled()
+
+
+def test_without_an_image_it_says_where_to_find_one(dock: SegmentDock) -> None:
+    assert dock.panel.notice.text() == "Open an image, or try File > Open Sample > Segsuite."
+    assert not dock.panel.run.isEnabled()
+
+
+def test_the_user_says_what_the_leading_axis_is(viewer: Any, dock: SegmentDock, qtbot: QtBot) -> None:
+    viewer.add_image(np.zeros((4, 20, 30), np.uint8), name="cells")
+    assert [dock.axes.itemText(k) for k in range(dock.axes.count())] == ["z-stack (zyx)", "time (tyx)", "channels (cyx)"]
+    dock.axes.setCurrentIndex(1)
+    dock.check()
+    assert dock._plan is not None
+    assert dock._plan[1].axes == "tyx"
+    viewer.add_image(np.zeros((20, 30)), name="flat")
+    dock.layer.set_value(viewer.layers["flat"])
+    assert not dock.axes.isVisibleTo(dock)
+
+
+def test_an_unknown_model_folder_is_a_complaint(viewer: Any, dock: SegmentDock) -> None:
+    add_cells(viewer)
+    dock.model.set_value("/no/such/folder")
+    dock.check()
+    assert dock.panel.complaint.text().startswith("There is no model '/no/such/folder'")
+    assert not dock.panel.run.isEnabled()
+
+
+def test_layers_are_followed_by_reference(qtbot: QtBot) -> None:
+    model = ViewerModel()
+    picker = LayerPicker(model.layers)
+    qtbot.addWidget(picker)
+    first: Any = model.add_image(np.zeros((4, 4)), name="first")
+    second = model.add_image(np.zeros((4, 4)), name="second")
+    model.add_labels(np.zeros((4, 4), int))
+    assert [picker.itemText(k) for k in range(picker.count())] == ["first", "second"]
+    assert picker.value() == first
+    first.name = "renamed"
+    assert picker.currentText() == "renamed"
+    model.layers.move(0, 2)
+    assert (picker.value(), picker.currentText()) == (first, "renamed")
+    model.layers.remove(first)
+    assert picker.value() is second
+    model.layers.clear()
+    assert picker.currentText() == ""
+    picker.close_links()
+
+
+def test_the_table_and_save_buttons(
+    viewer: Any, dock: SegmentDock, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Said
+) -> None:
+    plugins = npe2.PluginManager.instance()
+    if "napari-segsuite" not in plugins:  # run from a checkout that is not installed
+        plugins.register(str(Path(napari_segsuite.__file__).with_name("napari.yaml")))
+    layer = add_cells(viewer)
+    assert not dock.panel.table.isEnabled()
+    finish(dock, qtbot)
+    viewer.layers.selection = {layer}
+    for _ in range(2):  # a second click must not open a second table
+        dock.panel.table.click()
+    table = viewer.window.dock_widgets["Features table widget (napari)"]
+    assert "cells otsu" in table.info.text()
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "cells.ome.zarr"), ""))
+    dock.panel.save.click()
+    assert np.array_equal(io.read_segmentation(tmp_path / "cells.ome.zarr").labels, viewer.layers["cells otsu"].data)
+    dock.panel.save.click()
+    assert said[-1][1].endswith("exists already. Choose another name, or allow it to be replaced with overwrite.")
+    viewer.layers.remove("cells otsu")
+    dock.panel.save.click()
+    assert said[-1] == ("error", "There is no result to save: it is no longer in the viewer.")
+
+
+def test_the_models_are_shown_with_their_cards(qtbot: QtBot) -> None:
+    cards = ModelCards()
+    qtbot.addWidget(cards)
+    names = [cards.names.item(k).text() for k in range(cards.names.count())]
+    assert "otsu" in names
+    cards.names.setCurrentRow(names.index("otsu"))
+    told = cards.text.toPlainText()
+    assert told.startswith("otsu")
+    assert "Licence: BSD-3-Clause" in told
+
+
+def test_it_fits_a_small_screen(viewer: Any, dock: SegmentDock) -> None:
+    add_cells(viewer)
+    dock.check()
+    hint = dock.minimumSizeHint()
+    assert hint.width() < 340
+    assert hint.height() < 600

@@ -1,0 +1,108 @@
+"""Driving a run in a thread: progress and the end arrive in the main thread, a cancel ends it, errors are kept."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+from pytestqt.qtbot import QtBot
+from qtpy.QtWidgets import QWidget
+
+from napari_segsuite.engine.run import Progress
+from napari_segsuite.errors import InputError
+from napari_segsuite.viewer.worker import Job, start
+
+
+def counting(n: int, *, pause: float = 0.01, closed: list[str] | None = None) -> Generator[Progress, None, str]:
+    try:
+        for k in range(n):
+            time.sleep(pause)
+            yield Progress(k, n, "counting")
+    finally:
+        if closed is not None:
+            closed.append("closed")
+    return "counted"
+
+
+def failing() -> Generator[Progress, None, str]:
+    yield Progress(0, 2, "trying")
+    raise InputError("the image is torn")
+
+
+class Heard:
+    """What a dock would be told, and in which thread."""
+
+    def __init__(self) -> None:
+        self.progress: list[Progress] = []
+        self.result: Any = None
+        self.error: Exception | None = None
+        self.threads: set[int] = set()
+
+    def start(self, run: Generator[Progress, None, Any], parent: QWidget) -> Job[Any]:
+        return start(run, on_progress=self._progress, on_done=self._done, on_error=self._error, name="counting sheep", parent=parent)
+
+    def _progress(self, progress: Progress) -> None:
+        self.threads.add(threading.get_ident())
+        self.progress.append(progress)
+
+    def _done(self, result: Any) -> None:
+        self.threads.add(threading.get_ident())
+        self.result = result
+
+    def _error(self, error: Exception) -> None:
+        self.error = error
+
+
+@pytest.fixture
+def dock(qtbot: QtBot) -> QWidget:
+    widget = QWidget()
+    qtbot.addWidget(widget)
+    return widget
+
+
+def test_progress_and_result_arrive_in_the_main_thread_at_most_ten_times_a_second(dock: QWidget, qtbot: QtBot) -> None:
+    heard = Heard()
+    began = time.monotonic()
+    heard.start(counting(60), dock)
+    qtbot.waitUntil(lambda: heard.result == "counted", timeout=20_000)
+    assert heard.threads == {threading.get_ident()}
+    assert 1 < len(heard.progress) <= 10 * (time.monotonic() - began) + 2
+    assert [p.done for p in heard.progress] == sorted(p.done for p in heard.progress)
+
+
+def test_an_error_is_told_once(dock: QWidget, qtbot: QtBot) -> None:
+    heard = Heard()
+    heard.start(failing(), dock)
+    qtbot.waitUntil(lambda: heard.error is not None, timeout=20_000)
+    assert str(heard.error) == "The image is torn."
+    assert heard.result is None
+
+
+def test_a_cancelled_run_is_closed_and_nobody_is_told(dock: QWidget, qtbot: QtBot) -> None:
+    heard, closed = Heard(), list[str]()
+    job = heard.start(counting(10_000, closed=closed), dock)
+    qtbot.waitUntil(lambda: len(heard.progress) > 0, timeout=20_000)
+    job.cancel()
+    assert job.finished.wait(1)
+    qtbot.wait(300)
+    assert closed == ["closed"]
+    assert (heard.result, heard.error) == (None, None)
+
+
+def test_a_dock_that_is_deleted_in_the_middle_is_not_called(qtbot: QtBot) -> None:
+    heard, dock = Heard(), QWidget()
+    job = heard.start(counting(100), dock)
+    qtbot.waitUntil(lambda: len(heard.progress) > 0, timeout=20_000)
+    dock.deleteLater()
+    assert job.finished.wait(20)
+    qtbot.wait(300)
+    assert heard.result is None
+
+
+def test_a_run_without_steps_has_a_result_too(dock: QWidget, qtbot: QtBot) -> None:
+    heard = Heard()
+    heard.start(counting(0), dock)
+    qtbot.waitUntil(lambda: heard.result == "counted", timeout=20_000)
