@@ -248,7 +248,7 @@ class Pieces:
         Local piece numbers 1..n inside the chunk's core; 0 is background.
     rows : table
         Column per quantity, one row per piece: ``key`` (int64, global name of the segment; pieces with one key belong
-        together), ``size``, ``score_sum`` (sum of 0..255 scores), ``vote_k`` per class id, ``bbox_*``, ``sum_*``.
+        together), ``size``, ``vote_k`` (sum of the 0..255 scores of class k), ``low_*``, ``high_*``, ``sum_*`` and more (`pieces.collect`).
     """
 
     labels: NDArray[np.int32]

@@ -71,9 +71,10 @@ def decoded(
     around = [(max(a - m, 0), min(b + m, n)) for (a, b), m, n in zip(box, margin, shape, strict=True)]
     at = tuple(slice(a, b) for a, b in around)
     seen = {key: np.ascontiguousarray(m[(slice(None), *at)]) for key, m in maps.items()}
-    got = codecs.codec(name).assign(seen, classes, NEAR, [a for a, _ in around], shape, factor)
-    got = got.take([slice(a - r, b - r) for (a, b), (r, _) in zip(box, around, strict=True)])
-    return [got.kind, got.keys[got.number], got.heights[got.number], got.scores]
+    wanted = [slice(a - r, b - r) for (a, b), (r, _) in zip(box, around, strict=True)]
+    got = codecs.codec(name).assign(seen, classes, NEAR, [a for a, _ in around], shape, factor, wanted)
+    assert got.shape == tuple(b - a for a, b in box)
+    return [got.inside, got.kind, got.keys[got.number], got.heights[got.number], *got.scores]
 
 
 def assert_a_region_is_decoded_as_in_the_whole(

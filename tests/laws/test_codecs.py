@@ -59,6 +59,13 @@ def decode(name: str, maps: Mapping[str, Array], classes: Sequence[Class], **opt
     return np.concatenate([[0], linked.final])[found.labels], linked.segments
 
 
+def filled(found: pieces.Assigned, values: Array) -> Array:
+    """As an array, 0 where the codec saw background."""
+    out = np.zeros(int(np.prod(found.shape)), values.dtype)
+    out[found.inside] = values
+    return out.reshape(found.shape)
+
+
 def there_and_back(
     name: str, labels: Array, classes: Sequence[Class] = CELL, class_of: Mapping[int, int] | None = None, **more: Any
 ) -> tuple[Array, dict[str, Array]]:
@@ -387,16 +394,41 @@ def test_any_maps_are_decoded_as_the_description_says(
     }
     kind, key = read_slowly(maps, classes, o, factor)
     found = centers.assign(maps, classes, o, (0,) * len(shape), shape, factor)
-    np.testing.assert_array_equal(found.kind, kind)
-    np.testing.assert_array_equal(found.keys[found.number], key)
-    np.testing.assert_array_equal(found.heights[found.number], np.where(key > 0, maps["center"][0].ravel()[key - 1], 0))
+    np.testing.assert_array_equal(filled(found, found.kind), kind)
+    np.testing.assert_array_equal(filled(found, found.keys[found.number]), key)
+    height = np.where(key > 0, maps["center"][0].ravel()[key - 1], 0)
+    np.testing.assert_array_equal(filled(found, found.heights[found.number]), height)
+    for k, score in enumerate(found.scores, start=1):
+        np.testing.assert_array_equal(filled(found, score), np.where(kind > 0, maps["semantic"][k], 0))
+
+
+@given(st.sampled_from(["semantic", "centers"]), st.sampled_from([CELL, BOTH]), st.booleans(), st.integers(0, 2**32 - 1))
+@FEW
+def test_voxels_that_are_asked_for_get_what_they_get_in_the_whole(name: str, classes: Sequence[Class], stretch: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (13, 17)
+    maps: dict[str, Array] = {
+        "semantic": rng.integers(0, 256, (len(classes) + 1, *shape)).astype(np.uint8),
+        "center": rng.integers(0, 256, (1, *shape)).astype(np.uint8),
+        "offset": rng.integers(-45, 46, (len(shape), *shape)).astype(np.int16),
+    }
+    lines = [np.sort(rng.integers(0, n, 9)) for n in shape]  # with repeats, as when labels are enlarged
+    at: list[Any] = [slice(lines[0][0], lines[0][-1] + 1), lines[1]] if stretch else lines
+    taken = np.ix_(*[np.arange(n)[a] for n, a in zip(shape, at, strict=True)])
+    whole = codecs.codec(name).assign(maps, classes, {}, (0, 0), shape, (1.0, 1.0))
+    part = codecs.codec(name).assign(maps, classes, {}, (0, 0), shape, (1.0, 1.0), at)
+    np.testing.assert_array_equal(filled(part, part.kind), filled(whole, whole.kind)[taken])
+    np.testing.assert_array_equal(filled(part, part.number), filled(whole, whole.number)[taken])
+    for one, other in zip(part.scores, whole.scores, strict=True):
+        np.testing.assert_array_equal(filled(part, one), filled(whole, other)[taken])
 
 
 @given(st.sampled_from([(9, 11), (1, 30), (4, 5, 6)]), st.integers(1, 4), st.integers(0, 2**32 - 1))
 @FEW
 def test_pieces_are_the_face_connected_components(shape: tuple[int, ...], count: int, seed: int) -> None:
     values = np.random.default_rng(seed).integers(0, count + 1, shape).astype(np.int32)
-    found = runs.find(values)
+    inside = np.flatnonzero(values)
+    found = runs.find(inside, values.ravel()[inside], shape)
     joined = np.zeros(values.size, np.int32)
-    joined[found.inside] = np.repeat(1 + runs.join(found, shape), found.length)
+    joined[inside] = np.repeat(1 + runs.join(found, shape), found.length)
     assert_same_partition(joined.reshape(shape), components(values))

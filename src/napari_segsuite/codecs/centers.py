@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_segsuite.codecs import targets
-from napari_segsuite.codecs.pieces import Assigned
-from napari_segsuite.codecs.semantic import class_ids, kinds
+from napari_segsuite.codecs.pieces import Assigned, Pick, pick, voxels
+from napari_segsuite.codecs.semantic import class_ids, kinds, scores
 from napari_segsuite.types import Class, Head
 
 OFFSET_UNIT = 8.0
@@ -98,8 +98,9 @@ def assign(
     origin: Sequence[int],
     shape: Sequence[int],
     factor: Sequence[float],
+    at: Pick | None = None,
 ) -> Assigned:
-    """Give every voxel of a region its class and its object.
+    """Give the voxels of a region their classes and objects.
 
     Parameters
     ----------
@@ -112,6 +113,8 @@ def assign(
         First voxel of the region in its frame, and the frame's shape.
     factor : d floats
         Voxels of this grid per voxel of the model's grid; the lengths in `options` are multiplied by it.
+    at : one slice or index array per axis, optional
+        Which voxels of the region are wanted; all by default.
 
     Returns
     -------
@@ -120,22 +123,28 @@ def assign(
     """
     o = {**DEFAULTS, **options}
     kind = kinds(maps["semantic"], o["foreground"])
-    things = [c.id for c in classes if c.countable]
-    thing = kind > 0 if len(things) == len(classes) else np.isin(kind, things)
     center = maps["center"][0]
     peaks = _peaks(center, max(1, round(255 * o["center"])), [max(1, round(o["window"] * f)) for f in factor])
-    inside = np.flatnonzero(thing)
-    landed = _land(maps["offset"], thing, inside, o, factor)
-    found = _nearest(peaks, center.shape, o["search"], factor, landed)
-    number = np.zeros(kind.shape, np.int32)
-    number.ravel()[inside] = found
-    if not o["orphans"]:
-        kind.ravel()[inside[found == 0]] = 0
+    present = kind > 0
+    found = voxels(present, at)
+    things = [c.id for c in classes if c.countable]
+    if len(things) == len(classes):
+        number = _nearest(peaks, center.shape, o["search"], factor, _land(maps["offset"], present, found.where, o, factor))
+        known = number > 0
+    else:
+        thing = np.isin(kind, things)
+        known = ~pick(thing, found.where)
+        number = np.zeros(len(known), np.int32)
+        landed = _land(maps["offset"], thing, found.where[~known], o, factor)
+        number[~known] = _nearest(peaks, center.shape, o["search"], factor, landed)
+        known |= number > 0
+    if not (o["orphans"] or known.all()):
+        found, number = found.keep(known), number[known]
     where = [c + a for c, a in zip(np.unravel_index(peaks, center.shape), origin, strict=True)]
     names = 1 + np.ravel_multi_index(where, tuple(shape)) if len(peaks) else np.zeros(0)
     keys = np.concatenate([[0], names]).astype(np.int64)
     heights = np.concatenate([[0], center.ravel()[peaks]]).astype(np.uint8)
-    return Assigned(kind, number, keys, heights, maps["semantic"])
+    return Assigned(found.shape, found.inside, pick(kind, found.where), number, keys, heights, scores(maps["semantic"], found))
 
 
 def _peaks(center: NDArray[np.uint8], least: int, window: Sequence[int]) -> NDArray[np.intp]:
@@ -145,11 +154,16 @@ def _peaks(center: NDArray[np.uint8], least: int, window: Sequence[int]) -> NDAr
     flat = padded.ravel()
     base = np.flatnonzero(flat >= least)
     height = flat[base]
-    steps = sorted(product(*[range(-w, w + 1) for w in window]), key=lambda step: sum(abs(a) for a in step))
-    for step in steps[1:]:  # most voxels fail already beside a neighbour
-        other = flat[base + int(np.dot(step, strides))]
-        stays = other < height if step < (0,) * len(step) else other <= height
-        base, height = base[stays], height[stays]
+    steps = sorted(product(*[range(-w, w + 1) for w in window]), key=lambda step: sum(abs(a) for a in step))[1:]
+    far = np.array([int(np.dot(step, strides)) for step in steps], np.intp)
+    earlier = np.array([step < (0,) * len(step) for step in steps], np.int16)  # of equals, the first is the peak
+    done = 0
+    while done < len(steps) and len(base):
+        # Most voxels fail already beside a neighbour: first step by step, then for the few that are left many steps at a time.
+        many = slice(done, done + max(1, 2**14 // len(base)))
+        other = flat.take(base[:, None] + far[many], mode="clip")
+        stays = (other <= height[:, None].astype(np.int16) - earlier[many]).all(1)
+        base, height, done = base[stays], height[stays], many.stop
     at = np.unravel_index(base, padded.shape)
     peaks: NDArray[np.intp] = np.ravel_multi_index([a - w for a, w in zip(at, window, strict=True)], center.shape)
     return peaks
@@ -173,23 +187,21 @@ def _nearest(
     at = [c + w for c, w in zip(np.unravel_index(peaks, tuple(shape)), width, strict=True)]
     where = _flat(list(steps.T), padded)[:, None] + _flat(at, padded)[None]
     around.ravel()[where.ravel()] = np.broadcast_to(np.arange(1, len(peaks) + 1, dtype=np.int32), where.shape).ravel()
-    result: NDArray[np.int32] = around.ravel()[_flat([p + w for p, w in zip(places, width, strict=True)], padded)]
+    shift = int(_flat(width, padded))
+    result: NDArray[np.int32] = pick(around, _flat(places, padded) + shift)
     return result
 
 
 def _land(
-    offset: NDArray[np.int16], thing: NDArray[np.bool_], inside: NDArray[np.intp], o: Mapping[str, Any], factor: Sequence[float]
+    offset: NDArray[np.int16], thing: NDArray[np.bool_], where: NDArray[np.integer], o: Mapping[str, Any], factor: Sequence[float]
 ) -> list[NDArray[np.integer]]:
-    """Where each thing voxel's offset leads, after the second step, as coordinates."""
+    """Where the offsets of thing voxels (flat indices) lead, after the second step, as coordinates."""
     shape = thing.shape
-    small = inside.astype(np.int32) if thing.size < 2**31 else inside  # half the bytes to move
-    flat = [axis.ravel() for axis in offset]
-    at = [_step(a, flat[k][inside], o["longest"] * f, shape[k]) for k, (a, f) in enumerate(zip(_coords(small, shape), factor, strict=True))]
+    small = where.astype(np.int32) if thing.size < 2**31 else where  # half the bytes to move
+    at = [_step(c, pick(offset[k], where), o["longest"] * f, shape[k]) for k, (c, f) in enumerate(zip(_coords(small, shape), factor, strict=True))]
     landed = _flat(at, shape)
-    good = thing.ravel()[landed]  # outside of things offsets mean nothing, and the second step is not taken
-    return [
-        _step(a, np.where(good, flat[k][landed], np.int16(0)), o["second"] * f, shape[k]) for k, (a, f) in enumerate(zip(at, factor, strict=True))
-    ]
+    good = pick(thing, landed)  # outside of things offsets mean nothing, and the second step is not taken
+    return [_step(at[k], pick(offset[k], landed) * good, o["second"] * f, shape[k]) for k, f in enumerate(factor)]
 
 
 def _coords(flat: NDArray[np.integer], shape: Sequence[int]) -> list[NDArray[np.integer]]:
@@ -202,7 +214,7 @@ def _coords(flat: NDArray[np.integer], shape: Sequence[int]) -> list[NDArray[np.
     return coords[::-1]
 
 
-def _flat(coords: Sequence[NDArray[np.integer]], shape: Sequence[int]) -> NDArray[np.integer]:
+def _flat(coords: Sequence[Any], shape: Sequence[int]) -> Any:
     """`numpy.ravel_multi_index` that keeps small integers small."""
     flat = coords[0]
     for coord, n in zip(coords[1:], shape[1:], strict=True):
@@ -211,6 +223,10 @@ def _flat(coords: Sequence[NDArray[np.integer]], shape: Sequence[int]) -> NDArra
 
 
 def _step(start: NDArray[np.integer], eighths: NDArray[np.int16], longest: float, n: int) -> NDArray[np.integer]:
+    """One step along an axis of n voxels; `eighths` is written over."""
     limit = min(int(longest * EIGHTHS), 2**15 - EIGHTHS)
-    moved = start + ((np.clip(eighths, -limit, limit) + np.int16(EIGHTHS // 2)) >> 3)
+    np.clip(eighths, -limit, limit, out=eighths)
+    eighths += EIGHTHS // 2
+    eighths >>= 3
+    moved = start + eighths
     return np.clip(moved, 0, n - 1, out=moved)

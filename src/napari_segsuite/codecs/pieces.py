@@ -13,41 +13,87 @@ from napari_segsuite.codecs import runs
 from napari_segsuite.codecs.runs import Runs
 from napari_segsuite.types import Class, Pieces
 
+Pick = Sequence[slice | NDArray[np.intp]]
+"""Per axis, which voxels of a region are wanted: a stretch, or a list."""
+
 
 @dataclass(frozen=True, eq=False)
 class Assigned:
-    """What a codec decided for each voxel of a region.
+    """What a codec decided for the voxels that were asked for; n of them are not background.
 
     Attributes
     ----------
-    kind : (*spatial) uint8
-        Class id; 0 is background.
-    number : (*spatial) int32
+    shape : d ints
+        Of the array of voxels that were asked for.
+    inside : (n,) intp
+        Flat indices in that array, ascending.
+    kind : (n,) uint8
+        Class id.
+    number : (n,) int32
         Local number 1..K of the object that a thing voxel belongs to; 0 where none is known, and for stuff.
     keys : (K + 1,) int64
         Global name of each object, the same in every chunk that sees it; entry 0 is unused.
     heights : (K + 1,) uint8
         How sure each object's centre is, 0..255.
-    scores : (C, *spatial) uint8
-        Probability of each class, background first, 0..255.
+    scores : sequence of (n,) uint8
+        Probability of each class (without background), 0..255.
     """
 
+    shape: tuple[int, ...]
+    inside: NDArray[np.intp]
     kind: NDArray[np.uint8]
     number: NDArray[np.int32]
     keys: NDArray[np.int64]
     heights: NDArray[np.uint8]
-    scores: NDArray[np.uint8]
+    scores: Sequence[NDArray[np.uint8]]
 
-    def take(self, index: Sequence[NDArray[np.intp] | slice]) -> Assigned:
-        """Cut or sample the region, one index per axis."""
-        if all(isinstance(i, slice) for i in index):
-            at = tuple(index)
-            return Assigned(self.kind[at], self.number[at], self.keys, self.heights, self.scores[(slice(None), *at)])
-        kind, number, scores = self.kind, self.number, self.scores
-        for axis, i in enumerate(index):
-            where = np.arange(kind.shape[axis])[i] if isinstance(i, slice) else i
-            kind, number, scores = kind.take(where, axis), number.take(where, axis), scores.take(where, axis + 1)
-        return Assigned(kind, number, self.keys, self.heights, scores)
+
+@dataclass(frozen=True, eq=False)
+class Voxels:
+    """Those of the voxels that were asked for that are not background.
+
+    Attributes
+    ----------
+    shape : d ints
+        Of the array of voxels that were asked for.
+    inside, where : (n,) intp
+        Flat indices in that array and in the region.
+    """
+
+    shape: tuple[int, ...]
+    inside: NDArray[np.intp]
+    where: NDArray[np.intp]
+
+    def keep(self, those: NDArray[np.bool_]) -> Voxels:
+        """Drop the others."""
+        inside = self.inside[those]
+        return Voxels(self.shape, inside, inside if self.where is self.inside else self.where[those])
+
+
+def voxels(present: NDArray[np.bool_], at: Pick | None) -> Voxels:
+    """List what is present of the voxels `at` a region; of all by default.
+
+    Examples
+    --------
+    >>> there = np.array([[True, False, True], [False, False, True]])
+    >>> found = voxels(there, [slice(0, 2), np.array([2, 2])])
+    >>> found.inside, found.where
+    (array([0, 1, 2, 3]), array([2, 2, 5, 5]))
+    """
+    if at is None:
+        inside = np.flatnonzero(present)
+        return Voxels(present.shape, inside, inside)
+    lines = [np.arange(n)[i] for n, i in zip(present.shape, at, strict=True)]
+    picked = present[tuple(at)] if all(isinstance(i, slice) for i in at) else present[np.ix_(*lines)]
+    inside = np.flatnonzero(picked)
+    coords = np.unravel_index(inside, picked.shape)
+    where = np.ravel_multi_index([line[c] for line, c in zip(lines, coords, strict=True)], present.shape)
+    return Voxels(picked.shape, inside, where)
+
+
+def pick(values: NDArray[Any], where: NDArray[np.integer]) -> NDArray[Any]:
+    """Read an array at flat indices that are known to be inside it, which takes half the time of ``values.ravel()[where]``."""
+    return values.ravel().take(where, mode="clip")
 
 
 def collect(assigned: Assigned, classes: Sequence[Class], origin: Sequence[int], shape: Sequence[int]) -> Pieces:
@@ -56,7 +102,7 @@ def collect(assigned: Assigned, classes: Sequence[Class], origin: Sequence[int],
     Parameters
     ----------
     assigned : Assigned
-        Of the chunk's core alone, on the image's grid.
+        Of the chunk's own voxels, on the image's grid.
     classes : sequence of Class
     origin, shape : d ints
         First voxel of the core in its frame, and the frame's shape.
@@ -69,10 +115,10 @@ def collect(assigned: Assigned, classes: Sequence[Class], origin: Sequence[int],
         ``vote_k`` (sum of the 0..255 scores of class k), and per axis ``low_a``, ``high_a`` (half-open) and ``sum_a``
         (of the coordinates), in frame voxels.
     """
-    found = runs.find(_values(assigned, classes))
-    kind, number = assigned.kind.ravel()[found.start], assigned.number.ravel()[found.start]
+    found = runs.find(assigned.inside, _values(assigned), assigned.shape)
+    kind, number = assigned.kind[found.at], assigned.number[found.at]
     stuff = np.isin(kind, [c.id for c in classes if not c.countable])
-    part = _parts(found, stuff, assigned.kind.shape)
+    part = _parts(found, stuff, assigned.shape)
     count = int(part.max()) + 1 if len(part) else 0
     head = np.zeros(count, np.int64)
     head[part[::-1]] = np.arange(len(part))[::-1]  # the first run of each piece
@@ -82,20 +128,19 @@ def collect(assigned: Assigned, classes: Sequence[Class], origin: Sequence[int],
         "height": np.where(stuff | (number == 0), 0, assigned.heights[number])[head].astype(np.uint8),
         "size": _added(found.length, part, count),
     }
-    for c in classes:
-        score = assigned.scores[c.id].ravel()[found.inside]
+    for c, score in zip(classes, assigned.scores, strict=True):
         rows[f"vote_{c.id}"] = _added(np.add.reduceat(score, found.at, dtype=np.int64) if count else found.at, part, count)
-    rows |= _places(found, part, head, assigned.kind.shape, origin, shape)
-    labels = np.zeros(assigned.kind.size, np.int32)
-    labels[found.inside] = np.repeat(part + 1, found.length)
-    return Pieces(labels.reshape(assigned.kind.shape), rows)
+    rows |= _places(found, part, head, assigned.shape, origin, shape)
+    labels = np.zeros(int(np.prod(assigned.shape, dtype=np.int64)), np.int32)
+    labels[assigned.inside] = np.repeat(part + 1, found.length)
+    return Pieces(labels.reshape(assigned.shape), rows)
 
 
-def _values(assigned: Assigned, classes: Sequence[Class]) -> NDArray[np.int32]:
+def _values(assigned: Assigned) -> NDArray[np.int32]:
     """One value per object; one per class, beyond those, for stuff and for things that are known by contact only."""
-    if np.count_nonzero(assigned.kind) == np.count_nonzero(assigned.number):  # everything is an object with a number
+    if assigned.number.all():  # everything is an object with a number
         return assigned.number
-    return np.where((assigned.kind > 0) & (assigned.number == 0), len(assigned.keys) + assigned.kind.astype(np.int32), assigned.number)
+    return np.where(assigned.number > 0, assigned.number, len(assigned.keys) + assigned.kind.astype(np.int32))
 
 
 def _parts(found: Runs, stuff: NDArray[np.bool_], shape: Sequence[int]) -> NDArray[np.int32]:

@@ -21,40 +21,45 @@ class Runs:
 
     Attributes
     ----------
-    inside : (n,) int64
-        Flat indices of the voxels that are not 0: all runs one after the other.
     start, length : (r,) int64
         Flat index of each run's first voxel, and how many there are.
     at : (r,) int64
-        Where each run begins in `inside`.
+        Where each run begins in the list of voxels that are not background.
     value : (r,) integer
     """
 
-    inside: NDArray[np.int64]
     start: NDArray[np.int64]
     length: NDArray[np.int64]
     at: NDArray[np.int64]
     value: NDArray[np.integer]
 
 
-def find(values: NDArray[np.integer]) -> Runs:
-    """List the runs of an array; 0 is background.
+def find(inside: NDArray[np.intp], value: NDArray[np.integer], shape: Sequence[int]) -> Runs:
+    """List the runs of an array of which only the voxels that are not background are given.
+
+    Parameters
+    ----------
+    inside : (n,) intp
+        Their flat indices, ascending.
+    value : (n,) integer
+    shape : d ints
+        Of the array.
 
     Examples
     --------
-    >>> runs = find(np.array([[0, 5, 5], [5, 0, 2]]))
+    >>> values = np.array([[0, 5, 5], [5, 0, 2]])
+    >>> inside = np.flatnonzero(values)
+    >>> runs = find(inside, values.ravel()[inside], values.shape)
     >>> runs.start, runs.length, runs.value
     (array([1, 3, 5]), array([2, 1, 1]), array([5, 5, 2]))
     """
-    flat = np.ascontiguousarray(values).ravel()
-    inside = np.flatnonzero(flat != 0)
-    value = flat[inside]
     new = np.ones(len(inside), np.bool_)
     if len(inside):
         new[1:] = (np.diff(inside) != 1) | (value[1:] != value[:-1])
-        new |= inside % values.shape[-1] == 0
+        lines = np.searchsorted(inside, np.arange(0, int(np.prod(shape, dtype=np.int64)), shape[-1]))
+        new[lines[lines < len(inside)]] = True
     at = np.flatnonzero(new)
-    return Runs(inside, inside[at], np.diff(at, append=len(inside)), at, value[at])
+    return Runs(inside[at], np.diff(at, append=len(inside)), at, value[at])
 
 
 def join(runs: Runs, shape: Sequence[int]) -> NDArray[np.int32]:
@@ -67,8 +72,9 @@ def join(runs: Runs, shape: Sequence[int]) -> NDArray[np.int32]:
 
     Examples
     --------
-    >>> shape_of = np.array([[1, 0, 1], [1, 1, 1], [0, 0, 2]])
-    >>> join(find(shape_of), shape_of.shape)
+    >>> values = np.array([[1, 0, 1], [1, 1, 1], [0, 0, 2]])
+    >>> inside = np.flatnonzero(values)
+    >>> join(find(inside, values.ravel()[inside], values.shape), values.shape)
     array([0, 0, 0, 1], dtype=int32)
     """
     count = len(runs.start)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_segsuite.codecs.pieces import Assigned
+from napari_segsuite.codecs.pieces import Assigned, Pick, Voxels, pick, voxels
 from napari_segsuite.types import Class, Head
 
 DEFAULTS: Mapping[str, Any] = {"foreground": 0.5}
@@ -57,20 +57,30 @@ def assign(
     origin: Sequence[int],
     shape: Sequence[int],
     factor: Sequence[float],
+    at: Pick | None = None,
 ) -> Assigned:
-    """Give every voxel of a region its class; objects are found by contact afterwards.
+    """Give the voxels of a region their classes; objects are found by contact afterwards.
 
     Parameters
     ----------
     maps : mapping
         ``semantic`` (C, *spatial) uint8 probabilities.
+    at : one slice or index array per axis, optional
+        Which voxels of the region are wanted; all by default.
 
     Returns
     -------
     Assigned
     """
     kind = kinds(maps["semantic"], {**DEFAULTS, **options}["foreground"])
-    return Assigned(kind, np.zeros(kind.shape, np.int32), np.zeros(1, np.int64), np.zeros(1, np.uint8), maps["semantic"])
+    found = voxels(kind > 0, at)
+    number, none = np.zeros(len(found.inside), np.int32), np.zeros(1, np.int64)
+    return Assigned(found.shape, found.inside, pick(kind, found.where), number, none, none.astype(np.uint8), scores(maps["semantic"], found))
+
+
+def scores(semantic: NDArray[np.uint8], found: Voxels) -> list[NDArray[np.uint8]]:
+    """Probability of each class without background, at the voxels that were found."""
+    return [pick(probability, found.where) for probability in semantic[1:]]
 
 
 def kinds(semantic: NDArray[np.uint8], foreground: float) -> NDArray[np.uint8]:

@@ -106,8 +106,8 @@ def label(plan: Plan, image: Image, at: At, model: Model | None = None) -> Gener
         yield done, total
     if grids.decoder != grids.model or region != around:
         maps = tiles.maps_like(maps, spec.heads, grids.model, grids.decoder, region, around)
-    assigned = decode.assign(maps, spec.classes, plan.codec_options, [a for a, _ in around], grids.decoder, grids.factor)
-    assigned = assigned.take(_samples(at.box, around, grids))
+    wanted = _samples(at.box, around, grids)
+    assigned = decode.assign(maps, spec.classes, plan.codec_options, [a for a, _ in around], grids.decoder, grids.factor, wanted)
     found = pieces.collect(assigned, spec.classes, [a for a, _ in at.box], grids.image)
     device = str(getattr(model, "device", "cpu"))
     return Labelled(at, found, reader.filled, device, tuple(getattr(model, "notices", ())))
@@ -145,10 +145,11 @@ def _on_model(box: Box, grids: Grids) -> Box:
     return tuple(out)
 
 
-def _samples(box: Box, around: Box, grids: Grids) -> list[NDArray[np.intp] | slice]:
-    """Where the voxels of an image box lie in the decoded region."""
-    same = grids.image == grids.decoder
-    if same:
+def _samples(box: Box, around: Box, grids: Grids) -> list[NDArray[np.intp] | slice] | None:
+    """Where the voxels of an image box lie in the decoded region; None if they are all of it."""
+    if grids.image == grids.decoder:
+        if box == around:
+            return None
         return [slice(a - r, b - r) for (a, b), (r, _) in zip(box, around, strict=True)]
     return [arrays.nearest(d, n, a, b) - r for (a, b), (r, _), n, d in zip(box, around, grids.image, grids.decoder, strict=True)]
 

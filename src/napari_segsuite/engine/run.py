@@ -253,7 +253,7 @@ def _write_in_order(plan: Plan, image: Image, spec: ModelSpec, frames: _Frames, 
             frames.labels = frames.labels.astype(np.uint64)
         for part, start, stop in zip(frame.parts, starts, starts[1:], strict=False):
             lut = np.concatenate([[0], final[start:stop]]).astype(frames.labels.dtype)
-            frames.labels[_index(plan, image, at, part.at.box)] = lut[part.pieces.labels]
+            frames.labels[_index(plan, image, at, part.at.box)] = lut.take(part.pieces.labels, mode="clip")
         table = dict(linked.segments)
         table["id"] = np.where(table["id"] > stuff, table["id"] + before, table["id"])
         frames.things += int((table["id"] > stuff).sum())

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from napari_segsuite.models.torch_model import precision_of
 from napari_segsuite.training import losses
 from napari_segsuite.training.samples import Crops
 
@@ -157,7 +158,8 @@ def _step(
     """One update; nothing is changed, and nothing returned, where the gradient is not finite."""
     target = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
     image = target.pop("image").to(memory_format=layout)
-    with torch.autocast(device.split(":")[0], torch.bfloat16):
+    # Half precision only where the hardware has it: emulated, it takes ten times as long. A float16 gradient would need scaling.
+    with torch.autocast(image.device.type, torch.bfloat16, enabled=precision_of(image.device) == torch.bfloat16):
         outputs = net(image)
     parts = losses.losses(outputs, target, offset_unit)
     optimizer.zero_grad(set_to_none=True)

@@ -10,6 +10,7 @@ import csv
 import functools
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import tifffile
 import torch
 
 from napari_segsuite.codecs import centers
+from napari_segsuite.models import load_model
 from napari_segsuite.models.folder import save
 from napari_segsuite.models.nets import ResUNet
 from napari_segsuite.training.augment import Augmentation
@@ -35,14 +37,35 @@ BROAD = Augmentation()
 POLISH = Augmentation(zoom=(0.8, 1.25), elastic=1.05, intensity=0.2, exact=0.5)
 """Broad changes teach what is common to all nuclei; at the end, milder ones teach where exactly their outlines are."""
 SHARE = {"fluorescence": 0.72, "histology": 0.2, "brightfield": 0.08}
-"""Share of the crops per kind of microscopy; within a kind an image counts by the root of its number of nuclei."""
+"""Share of the crops per kind of microscopy; within a kind an image counts by a power of its number of nuclei."""
+CROWD = 0.5
+"""That power: 0 makes images equal, 1 nuclei."""
 
 
-def read_pairs(data: Path, split: str) -> list[Pair]:
+@dataclass(frozen=True)
+class Course:
+    """Which changes a crop gets, by its number; an object, not a function, so that it can be sent to another process.
+
+    Attributes
+    ----------
+    polish : int
+        Number of the first crop with the milder changes.
+    broad : int
+        From there on, one crop in so many still gets the broad ones; 0 for none.
+    """
+
+    polish: int
+    broad: int = 0
+
+    def __call__(self, crop: int) -> Augmentation:
+        return POLISH if crop >= self.polish and not (self.broad and crop % self.broad == 0) else BROAD
+
+
+def read_pairs(data: Path, split: str, crowd: float = CROWD) -> list[Pair]:
     """Read one split of the folder: ``index.csv``, ``images/`` and ``labels/``; all that has not a colour is one channel."""
     with (data / "index.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == split]
-    weights = {row["id"]: np.sqrt(max(int(row["n"]), 4)) for row in rows}
+    weights = {row["id"]: max(int(row["n"]), 4) ** crowd for row in rows}
     sums = {kind: sum(weights[row["id"]] for row in rows if row["modality"] == kind) for kind in SHARE}
     pairs = []
     for row in rows:
@@ -99,6 +122,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--decay", type=int, default=2000)
     parser.add_argument("--rate", type=float, default=Schedule.rate)
     parser.add_argument("--polish", type=int, default=1250, help="last steps, with milder changes to the crops")
+    parser.add_argument("--broad", type=int, default=0, help="of the last steps' crops, one in so many still gets the broad changes")
+    parser.add_argument("--crowd", type=float, default=CROWD, help="an image counts by its number of nuclei to this power")
+    parser.add_argument("--init", help="begin with the weights of this model (name or folder)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--export", type=Path, help="write the run in --out as a model folder, and do not train")
@@ -107,15 +133,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         export(args.out, args.export)
         return
     torch.manual_seed(args.seed)
-    pairs = read_pairs(args.data, "train")
+    pairs = read_pairs(args.data, "train", args.crowd)
     encode = functools.partial(centers.encode, classes=CLASSES)
 
     def crops(count: int, start: int) -> Crops:
-        polish = count - args.polish * Schedule.batch
-        return Crops(pairs, encode, CROP, count, lambda crop: POLISH if crop >= polish else BROAD, 3, args.seed, start)
+        course = Course(count - args.polish * Schedule.batch, args.broad)
+        return Crops(pairs, encode, CROP, count, course, 3, args.seed, start)
 
     schedule = Schedule(steps=args.steps, decay=args.decay, rate=args.rate)
     network = net()
+    if args.init:
+        network.load_state_dict(load_model(args.init, device="cpu").net.state_dict())  # type: ignore[attr-defined]
     for done in fit(network, crops, schedule, args.out, centers.OFFSET_UNIT, args.device, layout=network.memory_format):
         if done.step % 20 == 0:
             parts = " ".join(f"{name} {value:.4f}" for name, value in done.parts.items())
