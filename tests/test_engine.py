@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ from skimage import filters, transform
 
 from napari_segsuite import arrays, segment
 from napari_segsuite.codecs import semantic
-from napari_segsuite.engine import measure, scratch, tiles
+from napari_segsuite.engine import gather, measure, scratch, tiles
 from napari_segsuite.engine import run as engine
 from napari_segsuite.engine.plan import Options, Plan, resolve
 from napari_segsuite.errors import ModelError, OutputError
@@ -447,7 +446,13 @@ def test_least_size_counts_things_and_never_stuff() -> None:
 @pytest.mark.parametrize(("before", "dtype"), [(2**32 - 1 - 2 - 5, np.uint32), (2**32 - 1 - 2 - 4, np.uint64)])
 def test_more_objects_than_32_bits_can_number_get_64(before: int, dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if `before` things had been found in earlier frames; the fifth here gets the number ``2 + before + 5``."""
-    monkeypatch.setattr(engine, "_Frames", functools.partial(engine._Frames, things=before))
+
+    class Later(gather.Frames):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.things = before
+
+    monkeypatch.setattr(gather, "Frames", Later)
     pixels = np.zeros((2, 8, 8), np.uint8)
     pixels[0, 0, ::2] = pixels[1, 3, 3] = 3
     pixels[1, 7] = 1

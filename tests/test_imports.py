@@ -28,7 +28,7 @@ GUI = ("napari", "magicgui", "qtpy", "superqt", "vispy", "PyQt5", "PyQt6", "PySi
 # By name, not by looking into folders: a module that is gone must be noticed, and a new one must be thought about.
 LIGHT = (
     *named("", "_version types errors arrays synthetic batch cli resume terminal"),
-    *named("engine", "link measure options pixels plan run scratch"),
+    *named("engine", "gather link measure options pixels plan run scratch"),
     *named(
         "io",
         "blocks commit faults geometry ids inputs labels lazy ngff ome_zarr ome_zarr_write overlay pyramid raster record store table "

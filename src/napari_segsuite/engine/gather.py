@@ -1,0 +1,185 @@
+"""What comes back from the chunks of a run, until it is a `Segmentation`: frames in the image's order, numbered one after the other."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_segsuite._version import __version__
+from napari_segsuite.engine import link, pixels
+from napari_segsuite.engine.plan import Plan
+from napari_segsuite.types import Class, Image, ModelSpec, Segmentation
+
+if TYPE_CHECKING:
+    from napari_segsuite.engine.chunk import Labelled
+
+
+class Frames:
+    """Labels and rows of a run as they come in.
+
+    Parameters
+    ----------
+    plan : Plan
+    image : Image
+    spec : ModelSpec
+    chunks : int
+        How many there will be in all.
+
+    Attributes
+    ----------
+    device : str
+        Where the network ran; empty until the first chunk is there.
+    """
+
+    def __init__(self, plan: Plan, image: Image, spec: ModelSpec, chunks: int) -> None:
+        self.plan, self.image, self.spec = plan, image, spec
+        self.labels: NDArray[np.integer] = np.zeros(tuple(n for a, n in zip(image.axes, image.shape, strict=True) if a != "c"), np.uint32)
+        self.tables: list[dict[str, NDArray[Any]]] = []
+        self.things, self.filled, self.device = 0, 0, ""
+        self.notices: tuple[str, ...] = ()
+        self.order = list(np.ndindex(*[image.size(a) for a in plan.frames]))
+        self.per_frame = chunks // max(1, len(self.order))
+        self.open: dict[tuple[int, ...], _Frame] = {}
+        self.complete: dict[tuple[int, ...], tuple[_Frame, link.Linked, list[int]]] = {}
+
+    def add(self, labelled: Labelled) -> None:
+        """Take in a chunk; link its frame if that is now complete, and write all frames whose turn it is."""
+        self.filled += labelled.filled
+        self.device = labelled.device
+        self.notices = tuple(dict.fromkeys((*self.notices, *labelled.notices)))
+        at = labelled.at.frame
+        frame = self.open.setdefault(at, _Frame())
+        frame.parts.append(labelled)
+        if len(frame.parts) == self.per_frame:
+            self.complete[at] = (frame, *frame.linked(self.plan, self.spec.classes))
+            del self.open[at]
+        # Things are numbered after those of the frames before, whatever order frames were computed in.
+        while len(self.tables) < len(self.order) and self.order[len(self.tables)] in self.complete:
+            following = self.order[len(self.tables)]
+            self._write(following, *self.complete.pop(following))
+
+    def _write(self, at: tuple[int, ...], frame: _Frame, linked: link.Linked, starts: Sequence[int]) -> None:
+        stuff = sum(not c.countable for c in self.spec.classes)
+        final = np.where(linked.final > stuff, linked.final + self.things, linked.final)
+        if final.max(initial=0) > np.iinfo(self.labels.dtype).max:
+            self.labels = self.labels.astype(np.uint64)
+        for part, start, stop in zip(frame.parts, starts, starts[1:], strict=False):
+            lut = np.concatenate([[0], final[start:stop]]).astype(self.labels.dtype)
+            self.labels[_index(self.plan, self.image, at, part.at.box)] = lut.take(part.pieces.labels, mode="clip")
+        table = dict(linked.segments)
+        table["id"] = np.where(table["id"] > stuff, table["id"] + self.things, table["id"])
+        self.things += int((table["id"] > stuff).sum())
+        frames = zip(self.plan.frames, at, strict=True)
+        self.tables.append({**table, **{f"frame_{a}": np.full(len(table["id"]), i, np.int64) for a, i in frames}})
+
+    def finish(self, seconds: float) -> Segmentation:
+        """The result, once all chunks were added."""
+        plan, image, spec = self.plan, self.image, self.spec
+        keep = [i for i, a in enumerate(image.axes) if a != "c"]
+        axes = "".join(image.axes[i] for i in keep)
+        return Segmentation(
+            labels=self.labels,
+            segments=_join(plan, spec, self.tables, axes),
+            classes=spec.classes,
+            axes=axes,
+            scale=tuple(image.scale[i] for i in keep),
+            units=tuple(image.units[i] for i in keep),
+            translate=tuple(image.translate[i] for i in keep),
+            affine=image.affine,
+            name=f"{image.name} {spec.name}",
+            provenance={
+                "plan": plan.to_json(), "fingerprint": plan.fingerprint, "limits": [list(pair) for pair in plan.limits], "device": self.device,
+                "filled": self.filled, "notices": [*plan.notices, *self.notices, *_told(self.filled), *pixels.missing(image)],
+                "seconds": round(seconds, 3),
+                "tile": {"size": list(spec.tile), "context": list(spec.context), "multiple": list(spec.multiple)}, "versions": _versions(),
+            },
+        )  # fmt: skip
+
+
+class _Frame:
+    """The chunks of one frame until all are there."""
+
+    def __init__(self) -> None:
+        self.parts: list[Labelled] = []
+
+    def linked(self, plan: Plan, classes: Sequence[Class]) -> tuple[link.Linked, list[int]]:
+        """Join the pieces of all chunks."""
+        self.parts.sort(key=lambda p: p.at.box)
+        starts = np.cumsum([0] + [len(p.pieces.rows["key"]) for p in self.parts]).tolist()
+        rows = link.stack([p.pieces for p in self.parts])
+        return link.link(rows, self._pairs(starts), classes, plan.axes, plan.min_size, plan.min_score), starts
+
+    def _pairs(self, starts: Sequence[int]) -> NDArray[np.int64]:
+        """Touching pieces over all faces between chunks."""
+        by_corner = {tuple(a for a, _ in p.at.box): k for k, p in enumerate(self.parts)}
+        found = [np.zeros((0, 2), np.int64)]
+        for k, part in enumerate(self.parts):
+            for axis, (_, stop) in enumerate(part.at.box):
+                corner = tuple(stop if a == axis else low for a, (low, _) in enumerate(part.at.box))
+                if corner in by_corner:
+                    other = by_corner[corner]
+                    near, far = self._face(k, axis, -1, starts), self._face(other, axis, 0, starts)
+                    found.append(link.contacts(near, far))
+        return np.concatenate(found)
+
+    def _face(self, k: int, axis: int, at: int, starts: Sequence[int]) -> NDArray[np.int64]:
+        face = self.parts[k].pieces.labels.take(at, axis=axis).astype(np.int64)
+        return np.where(face > 0, face + starts[k], 0)
+
+
+def _index(plan: Plan, image: Image, at: tuple[int, ...], box: Sequence[tuple[int, int]]) -> tuple[int | slice, ...]:
+    """Where a chunk lies in the labels, which have the image's axes without channels."""
+    frame, spatial = dict(zip(plan.frames, at, strict=True)), dict(zip(plan.axes, box, strict=True))
+    return tuple(frame[a] if a in frame else slice(*spatial[a]) if a in spatial else 0 for a in image.axes if a != "c")
+
+
+def _told(filled: int) -> list[str]:
+    were = "1 pixel was" if filled == 1 else f"{filled} pixels were"
+    return [f"{were} not finite (NaN or infinite) and took the value of the nearest that is, or 0 where there is none"] if filled else []
+
+
+def _join(plan: Plan, spec: ModelSpec, tables: Sequence[dict[str, NDArray[Any]]], axes: str) -> dict[str, NDArray[Any]]:
+    """One table of all frames, columns in the documented order; a stuff class is one segment over all frames."""
+    rows = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
+    for axis in plan.frames:
+        at = rows.pop(f"frame_{axis}")
+        rows |= {f"bbox_{axis}0": at, f"bbox_{axis}1": at + 1, f"centroid_{axis}": at.astype(float)}
+    rows = _merge_stuff(rows, sum(not c.countable for c in spec.classes), axes)
+    names = ["id", "class_id", "score", "size", *(f"bbox_{a}{i}" for a in axes for i in (0, 1)), *(f"centroid_{a}" for a in axes)]
+    out: dict[str, NDArray[Any]] = {}
+    for name in names:
+        out[name] = rows[name] if name in rows else np.zeros(len(rows["id"]), np.int64) + (name[-1] == "1")
+    out["status"] = np.full(len(out["id"]), "new")
+    return out
+
+
+def _merge_stuff(rows: dict[str, NDArray[Any]], stuff: int, axes: str) -> dict[str, NDArray[Any]]:
+    """Add up the rows of a stuff class from all frames."""
+    is_stuff = rows["id"] <= stuff
+    if not is_stuff.any():
+        return rows
+    merged: list[dict[str, Any]] = []
+    for i in np.unique(rows["id"][is_stuff]):
+        mine = {name: column[rows["id"] == i] for name, column in rows.items()}
+        weight = mine["size"] / mine["size"].sum()
+        combine: dict[str, Callable[[NDArray[Any]], Any]] = {"size": np.sum, "id": np.min, "class_id": np.min}
+        for name in rows:
+            if name.startswith("bbox_"):
+                combine[name] = np.min if name.endswith("0") else np.max
+        merged.append({name: combine[name](v) if name in combine else float((v * weight).sum()) for name, v in mine.items()})
+    return {name: np.concatenate([np.array([m[name] for m in merged], column.dtype), column[~is_stuff]]) for name, column in rows.items()}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "napari-segsuite": __version__}
+    for name in ("numpy", "torch", "scipy", "scikit-image"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
