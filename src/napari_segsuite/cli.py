@@ -140,7 +140,7 @@ def _add_models(commands: Any) -> None:
     listing.add_argument("--json", action="store_true", help="print a JSON list")
     listing.set_defaults(command=_models_list)
     show = _command(models, "show", "everything about one model, with its card")
-    show.add_argument("name", metavar="NAME")
+    show.add_argument("name", metavar="NAME", help="one of `segsuite models list`, or a folder with model.json")
     show.add_argument("--json", action="store_true", help="print one JSON object")
     show.set_defaults(command=_models_show)
 

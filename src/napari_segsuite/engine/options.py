@@ -49,7 +49,7 @@ class Options:
     )
     flips: bool = option(False, "average the maps of the mirrored image: a little better, 4 times (3D: 8 times) slower", advanced=True)
     device: str = option("auto", "where the network runs: auto, cpu, cuda, cuda:1, mps", advanced=True)
-    batch: int = option(4, "tiles that are computed together; less needs less memory, the result is the same", ge=1, le=256, advanced=True)
+    batch: int = option(4, "tiles that a graphics card computes together; less needs less memory", ge=1, le=256, advanced=True)
     chunk: tuple[int, ...] = option((), "size of the pieces in which a large image is worked through, per spatial axis", unit="voxel", advanced=True)
 
     def __post_init__(self) -> None:

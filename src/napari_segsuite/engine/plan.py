@@ -118,6 +118,8 @@ def resolve(image: Image, options: Options, spec: ModelSpec) -> Plan:
     channels, notices = _channels(image, options, spec)
     zoom, more = _zoom(image, options, spec, axes)
     wishes = {"foreground": options.foreground, "center": options.center}
+    if options.center is not None and all(head.name != "center" for head in spec.heads):
+        more = [*more, f"center has no effect: the model {spec.name} has no map of centres"]
     return Plan(
         options=options,
         image={

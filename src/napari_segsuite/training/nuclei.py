@@ -35,7 +35,9 @@ CROP = (256, 256)
 NET = {"dims": 2, "in_channels": 3, "widths": [16, 32, 64, 128, 256], "blocks": [1, 2, 2, 2, 2]}
 BROAD = Augmentation()
 POLISH = Augmentation(zoom=(0.8, 1.25), elastic=1.05, intensity=0.2, exact=0.5)
-"""Broad changes teach what is common to all nuclei; at the end, milder ones teach where exactly their outlines are."""
+FINE = Augmentation(intensity=0.05, invert=0.0, exact=1.0)
+"""Broad changes teach what is common to all nuclei; milder ones later, and hardly any at the very end, teach where exactly outlines are:
+how bright a voxel must be to count depends on the light, the contrast and the sharpness that the other changes vary."""
 SHARE = {"fluorescence": 0.72, "histology": 0.2, "brightfield": 0.08}
 """Share of the crops per kind of microscopy; within a kind an image counts by a power of its number of nuclei."""
 CROWD = 0.5
@@ -48,17 +50,20 @@ class Course:
 
     Attributes
     ----------
-    polish : int
-        Number of the first crop with the milder changes.
+    polish, fine : int
+        Numbers of the first crop with milder changes, and of the first with hardly any.
     broad : int
-        From there on, one crop in so many still gets the broad ones; 0 for none.
+        After `polish`, one crop in so many still gets the broad ones; 0 for none.
     """
 
     polish: int
+    fine: int
     broad: int = 0
 
     def __call__(self, crop: int) -> Augmentation:
-        return POLISH if crop >= self.polish and not (self.broad and crop % self.broad == 0) else BROAD
+        if crop < self.polish or (self.broad and crop % self.broad == 0):
+            return BROAD
+        return POLISH if crop < self.fine else FINE
 
 
 def read_pairs(data: Path, split: str, crowd: float = CROWD) -> list[Pair]:
@@ -122,6 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--decay", type=int, default=2000)
     parser.add_argument("--rate", type=float, default=Schedule.rate)
     parser.add_argument("--polish", type=int, default=1250, help="last steps, with milder changes to the crops")
+    parser.add_argument("--fine", type=int, default=0, help="last of these steps, with hardly any changes")
     parser.add_argument("--broad", type=int, default=0, help="of the last steps' crops, one in so many still gets the broad changes")
     parser.add_argument("--crowd", type=float, default=CROWD, help="an image counts by its number of nuclei to this power")
     parser.add_argument("--init", help="begin with the weights of this model (name or folder)")
@@ -137,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     encode = functools.partial(centers.encode, classes=CLASSES)
 
     def crops(count: int, start: int) -> Crops:
-        course = Course(count - args.polish * Schedule.batch, args.broad)
+        course = Course(count - max(args.polish, args.fine) * Schedule.batch, count - args.fine * Schedule.batch, args.broad)
         return Crops(pairs, encode, CROP, count, course, 3, args.seed, start)
 
     schedule = Schedule(steps=args.steps, decay=args.decay, rate=args.rate)
