@@ -198,14 +198,15 @@ def test_what_a_driver_raises_is_told_in_a_line(folder: Path, error: Exception, 
     assert sorted(p.name for p in Path("out").iterdir()) == ["b_labels.tif", "b_run.json", "b_segments.csv"]
 
 
+APART = "Segment them one by one, each with an --out of its own."
 INSIDE = "lies inside a zarr store. Needed: a path outside, or STORE/labels/NAME in the store of an image. Choose another --out."
 
 
 @pytest.mark.parametrize(
     ("inputs", "out", "text"),
     [
-        (["a.tif", "a.png"], "out", "Inputs a.tif and a.png would both be written to {out}a_labels.tif. Segment them into different folders."),
-        (["a.tif", "b/a.tif"], "out", "Inputs a.tif and {b}a.tif would both be written to {out}a_labels.tif. Segment them into different folders."),
+        (["a.tif", "a.png"], "out", "Inputs a.tif and a.png would both be written to {out}a_labels.tif. {apart}"),
+        (["a.tif", "b/a.tif"], "out", "Inputs a.tif and {b}a.tif would both be written to {out}a_labels.tif. {apart}"),
         (["a.tif", "a.png"], "one.tif", "There are 2 inputs and one output, one.tif. Needed: a folder as --out."),
         (["a.tif"], "a.tif", "The result a.tif would be written over the input a.tif. Choose another --out."),
         (["a.tif"], "b/../a.tif", "The result {b}../a.tif would be written over the input a.tif. Choose another --out."),
@@ -227,7 +228,9 @@ def test_an_output_that_cannot_be_is_told_before_any_work(folder: Path, inputs: 
     with pytest.raises(SegsuiteError) as caught:
         segmented(*inputs, out=out)
     s = os.sep
-    assert str(caught.value) == text.format(out=f"out{s}", b=f"b{s}", s=f"s.zarr{s}", new=f"new.zarr{s}labels{s}", below=f"a.tif{s}below")
+    assert str(caught.value) == text.format(
+        out=f"out{s}", b=f"b{s}", s=f"s.zarr{s}", new=f"new.zarr{s}labels{s}", below=f"a.tif{s}below", apart=APART
+    )
     assert contents(folder) == before
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -231,7 +232,70 @@ def test_nobody_has_to_read_to_the_end(folder: Path) -> None:
         command.stdout.close()
         assert command.stderr is not None
         assert command.stderr.read() == b""
-        assert command.wait(60) == 1
+        assert command.wait(60) == 141
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell that can close a stream")
+def test_standard_output_may_be_closed(folder: Path) -> None:
+    command = f"{shlex.join(COMMAND)} segment plates/b.tif --model otsu --out results >&-"
+    done = subprocess.run(["sh", "-c", command], cwd=folder, stderr=subprocess.PIPE, env=environment(), timeout=60, check=True)
+    assert done.stderr == b""
+    assert (folder / "results" / "b_labels.tif").is_file()
+
+
+def test_it_can_be_stopped_while_it_starts() -> None:
+    hook = """
+import sys
+class Stop:
+    def find_spec(name, path=None, target=None):
+        if name == "napari_segsuite.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Stop)
+from napari_segsuite.__main__ import main
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", hook], capture_output=True, text=True, env=environment(), timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (130, "segsuite: stopped before anything was done\n")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (["plates/b.tif", "--out", "new.tif", "--format", "ome-zarr"], "--format ome-zarr is for a folder, and --out new.tif is one file"),
+        (["", "--out", "results"], "An input is empty."),
+        (["plates/b.tif", "--out", "results", "--channels", "7"], "'b' has no channel '7'. Needed: 0."),
+    ],
+)
+def test_a_wish_that_cannot_be_meant_is_refused(segsuite: Segsuite, folder: Path, wrong: list[str], told: str) -> None:
+    found = segsuite("segment", *wrong, "--model", "otsu")
+    assert found.code == 1
+    assert told in found.err
+    assert not list(folder.rglob("*_labels*"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (["--out", ""], "argument --out: is empty"),
+        (["--out", "results.csv"], "'results.csv' is neither a folder nor a path ending in .ome.zarr, .tif or .png"),
+        (["--out", "new.tif/"], "'new.tif/' ends like a folder and like a file"),
+        (["--out", "results", "--min-sc", "0.5"], "unrecognized arguments: --min-sc 0.5"),
+    ],
+)
+def test_a_line_that_cannot_be_meant_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], wrong: list[str], told: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["segment", "plates/b.tif", "--model", "otsu", *wrong])
+    assert stop.value.code == 2
+    assert told in capsys.readouterr().err
+    assert files(folder) == ["plates"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_a_pipe_is_not_waited_for(segsuite: Segsuite, folder: Path) -> None:
+    os.mkfifo(folder / "pipe.tif")
+    found = segsuite("segment", "pipe.tif", "--model", "otsu", "--out", "results")
+    assert found.code == 1
+    assert "pipe.tif is a pipe, a socket or a device. Needed: a file, which can be read more than once." in found.err
 
 
 def environment() -> dict[str, str]:
@@ -316,7 +380,7 @@ def test_demo_segments_a_picture_that_came_with_the_install(segsuite: Segsuite, 
     assert all(path.is_file() for path in paths.values())
     assert files(folder / "shown") == sorted(path.name for path in paths.values())
     back = read_segmentation(paths["labels"])
-    assert f"{len(back.segments['id'])} nuclei in a real picture of tissue" in told.out
+    assert f"{len(back.segments['id'])} nuclei in the haematoxylin of a real picture of tissue" in told.out
     assert len(back.segments["id"]) > 50
 
 

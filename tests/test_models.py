@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
@@ -292,6 +293,21 @@ def asdict_names(spec: ModelSpec) -> list[str]:
 # Networks -----------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("dims", "widths"), [(2, (4, 8)), (2, (7, 9)), (2, (8, 16, 24)), (3, (4, 6))])
+def test_gradients_are_those_of_double_precision(dims: int, widths: tuple[int, ...]) -> None:
+    """With narrow networks in their preferred layout, where one CPU library writes beyond its memory if asked for a strided 1x1 convolution."""
+    torch.manual_seed(0)
+    net = ResUNet(dims, 1, {"a": 2}, widths, (1,) * len(widths))
+    exact = copy.deepcopy(net).double()
+    pixels = torch.rand(2, 1, *[8] * dims)
+    for made, x in ((net.to(memory_format=net.memory_format), pixels.contiguous(memory_format=net.memory_format)), (exact, pixels.double())):
+        made.train()(x)["a"].square().mean().backward()
+    for (name, one), other in zip(net.named_parameters(), exact.parameters(), strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        assert torch.allclose(one.grad.double(), other.grad, rtol=1e-2, atol=1e-3 * float(other.grad.abs().max())), name
+
+
 @pytest.mark.parametrize(
     ("dims", "strides", "multiple", "size"),
     [
@@ -508,7 +524,7 @@ def test_a_tile_that_fits_nowhere_is_an_error_in_words(untrained: Callable[..., 
 
 @pytest.mark.parametrize("wish", ["cuda:99", "banana", "meta", "", "cpu:x", "vulkan"])
 def test_a_device_that_is_not_there_is_told(wish: str) -> None:
-    text = r"Device .* is not available here\. Needed: auto, cpu, cuda, cuda:1 or mps\. Choose device='auto' or 'cpu'\."
+    text = r"Device .* is not available here\. Needed: auto, cpu, cuda, cuda:1 or mps\. Choose device='auto' or 'cpu' \(--device cpu\)\."
     with pytest.raises(OptionError, match=text) as caught:
         pick_device(wish)
     assert repr(wish) in str(caught.value)

@@ -276,7 +276,8 @@ def _check_targets(sources: Sequence[Path], batch: Batch) -> None:
         labels = batch.paths_of(source)["labels"]
         target = Path(os.path.realpath(labels))
         if target in taken:
-            raise OutputError(f"inputs {taken[target]} and {source} would both be written to {labels}", do="Segment them into different folders.")
+            found = f"inputs {taken[target]} and {source} would both be written to {labels}"
+            raise OutputError(found, do="Segment them one by one, each with an --out of its own.")
         taken[target] = source
         hit = next((p for p in (target, *target.parents) if p in here), None)
         if hit is not None and (hit == target or target.relative_to(hit).parts[0] != "labels"):

@@ -18,7 +18,7 @@ from typing import Any
 
 from napari_segsuite._version import __version__
 from napari_segsuite.engine.options import Options, hints
-from napari_segsuite.errors import MissingExtra, SegsuiteError
+from napari_segsuite.errors import MissingExtra, OptionError, SegsuiteError
 from napari_segsuite.terminal import SIGNAL, complain, say, shower, stoppable
 
 _PROGRESS = (
@@ -81,6 +81,18 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True) for name in row if name)
 
 
+def _out(text: str) -> Path:
+    """A path; never nothing, as from a variable that is not set, which would be the current folder."""
+    path = Path(text)
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; '.' is the current folder")
+    if path.suffix.lower() in (".csv", ".json", ".txt", ".npy", ".nii", ".gz", ".h5"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a folder nor a path ending in .ome.zarr, .tif or .png")
+    if path.suffix.lower() in (".tif", ".tiff", ".png") and text.endswith(("/", "\\")):
+        raise argparse.ArgumentTypeError(f"{text!r} ends like a folder and like a file")
+    return path
+
+
 def _numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.replace(",", " ").split())
@@ -95,7 +107,8 @@ def _help(f: Field[Any]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="segsuite", description="Segment microscopy and medical images in two and three dimensions.")
+    what = "Segment microscopy and medical images in two and three dimensions."
+    parser = argparse.ArgumentParser(prog="segsuite", allow_abbrev=False, description=what)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_segment(commands)
@@ -109,14 +122,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(commands: Any, name: str, what: str) -> Any:
-    return commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+    return commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.", allow_abbrev=False)
 
 
 def _add_segment(commands: Any) -> None:
     segment = _command(commands, "segment", "segment files, patterns or folders")
     segment.add_argument("inputs", nargs="+", metavar="INPUT", help="files, patterns such as 'plates/*.tif', or folders")
-    segment.add_argument("--out", type=Path, required=True, help="a folder; or, for one input, a path ending in .ome.zarr or .tif")
-    segment.add_argument("--format", choices=["tif", "ome-zarr"], default="tif", help="of the labels in a folder [tif]")
+    segment.add_argument("--out", type=_out, required=True, help="a folder; or, for one input, a path ending in .ome.zarr or .tif")
+    segment.add_argument("--format", choices=["tif", "ome-zarr"], help="of the labels in a folder [tif]")
     segment.add_argument("--axes", help="what the stored axes are, where a file does not say: letters of tczyx")
     segment.add_argument("--scene", help="number or name of the image in files that hold several")
     segment.add_argument("--overwrite", action="store_true", help="do again what is done, and replace results that were made with other options")
@@ -149,7 +162,9 @@ def _segment(args: argparse.Namespace) -> int:
     from napari_segsuite.batch import Batch, segment_all
 
     scene = int(args.scene) if args.scene and args.scene.isdecimal() else args.scene
-    batch = Batch(args.out, options_of(args), args.format, args.overwrite, args.axes, scene)
+    batch = Batch(args.out, options_of(args), args.format or "tif", args.overwrite, args.axes, scene)
+    if batch.single and args.format:
+        raise OptionError(f"--format {args.format} is for a folder, and --out {args.out} is one file", "a folder as --out, or no --format")
     failures = []
     with shower(args.progress) as show:
         for done in segment_all(args.inputs, batch, show.progress):
@@ -213,7 +228,7 @@ def _demo(args: argparse.Namespace) -> int:
         raise MissingExtra("showing results in napari", "gui")
     with shower("auto") as show:
         done = demo(args.out, show.progress)
-    say(f"{done.segments} nuclei in a real picture of tissue, {done.seconds:.1f} s on {done.device}")
+    say(f"{done.segments} nuclei in the haematoxylin of a real picture of tissue, {done.seconds:.1f} s on {done.device}")
     for name, path in done.paths.items():
         say(f"  {name:9} {path}")
     if args.view:

@@ -90,7 +90,7 @@ def say(text: str) -> None:
     OutputError
         It cannot be written.
     SystemExit
-        Nobody reads it any more (``| head``).
+        141: nobody reads it any more (``| head``).
     """
     try:
         sys.stdout.write(_printable(text, sys.stdout) + "\n")
@@ -98,7 +98,7 @@ def say(text: str) -> None:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python would fail at it again when it ends
         if isinstance(error, BrokenPipeError):
-            raise SystemExit(1) from error
+            raise SystemExit(SIGNAL + 13) from error  # SIGPIPE, which Windows has no name for
         raise OutputError(f"standard output cannot be written to: {error.strerror}", do="What was finished before is complete.") from error
 
 

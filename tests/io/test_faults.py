@@ -71,7 +71,7 @@ def test_what_is_there_is_not_replaced_unless_asked(name: str, make_segmentation
     kind = "Folder" if path.is_dir() else "File"
     with pytest.raises(OutputError) as caught:
         write(make_segmentation(np.ones((5, 6), np.uint8)), path)
-    assert str(caught.value) == f"{kind} {path} exists already. Choose another name, or allow it to be replaced with overwrite."
+    assert str(caught.value) == f"{kind} {path} exists already. Choose another name, or allow it to be replaced (overwrite=True, --overwrite)."
     assert read_segmentation(path).labels.shape == (30, 40)
     write(make_segmentation(np.ones((5, 6), np.uint8)), path, overwrite=True)
     assert read_segmentation(path).labels.shape == (5, 6)

@@ -289,7 +289,7 @@ def test_a_plain_array_needs_its_axes(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.zarr"
         array = zarr.open_array(path, mode="w", shape=(3, 4, 5), dtype=">u2", zarr_format=number, attributes={"element_size_um": [2, 0.5, 0.5]})
         array[...] = np.arange(60).reshape(3, 4, 5)
-        with pytest.raises(InputError, match=r"does not say what its axes are\. Needed: axes\. Give them, for example with axes='zyx'\."):
+        with pytest.raises(InputError, match=r"say what its axes are\. Needed: axes\. Give them, for example with axes='zyx' \(--axes zyx\)\."):
             read(path)
         image = read(path, axes="zyx")
         assert (image.scale, image.units, image.data.dtype.isnative) == ((2.0, 0.5, 0.5), ("micrometer",) * 3, True)

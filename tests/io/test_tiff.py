@@ -132,8 +132,15 @@ def test_pages_of_unknown_meaning_are_a_stack_unless_they_are_few(tmp_path: Path
         read(tmp_path / "few.tif")
     assert str(caught.value) == (
         f"File {tmp_path / 'few.tif'} does not say what its axes are (shape (3, 20, 30)). "
-        "Needed: axes, for example 'cyx' or 'tyx' or 'zyx'. Give them with axes='zyx'."
+        "Needed: axes, for example 'cyx' or 'tyx' or 'zyx'. Give them with axes='zyx' (--axes zyx)."
     )
+    tifffile.imwrite(tmp_path / "five.tif", numbered(2, 2, 3, 20, 30), photometric="minisblack")
+    with pytest.raises(InputError, match=r"Needed: axes, for example 'tzcyx' or 'tczyx'\. Give them with axes='tczyx' \(--axes tczyx\)\."):
+        read(tmp_path / "five.tif")
+    assert read(tmp_path / "five.tif", axes="tczyx").axes == "tczyx"
+    tifffile.imwrite(tmp_path / "six.tif", numbered(2, 2, 2, 3, 20, 30), photometric="minisblack")
+    with pytest.raises(InputError, match=r"shape \(2, 2, 2, 3, 20, 30\)\)\. Needed: at most the five axes t, c, z, y and x\. Split the file\."):
+        read(tmp_path / "six.tif")
     image = read(tmp_path / "few.tif", axes="CYX")
     assert (image.axes, image.channels) == ("cyx", ("channel 0", "channel 1", "channel 2"))
 
@@ -163,7 +170,7 @@ def test_one_of_several_images_must_be_chosen(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read(tmp_path / "a.ome.tif")
     assert str(caught.value) == (
-        f"File {tmp_path / 'a.ome.tif'} holds 2 images (0: well A (5, 6), 1: well B (7, 8)). Needed: one of them. Choose with scene=0."
+        f"File {tmp_path / 'a.ome.tif'} holds 2 images (0: well A (5, 6), 1: well B (7, 8)). Needed: one of them. Choose with scene=0 (--scene 0)."
     )
     for scene in (1, "1", "well B"):
         image = read(tmp_path / "a.ome.tif", scene=scene)

@@ -292,7 +292,7 @@ def test_the_table_and_save_buttons(
     dock.panel.save.click()
     assert np.array_equal(io.read_segmentation(tmp_path / "cells.ome.zarr").labels, viewer.layers["cells otsu"].data)
     dock.panel.save.click()
-    assert said[-1][1].endswith("exists already. Choose another name, or allow it to be replaced with overwrite.")
+    assert said[-1][1].endswith("exists already. Choose another name, or allow it to be replaced (overwrite=True, --overwrite).")
     viewer.layers.remove("cells otsu")
     dock.panel.save.click()
     assert said[-1] == ("error", "There is no result to save: it is no longer in the viewer.")

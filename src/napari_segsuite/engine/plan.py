@@ -227,7 +227,8 @@ def _channel(wish: str, names: tuple[str, ...], image: str) -> int:
         return names.index(wish)
     if wish.isdigit() and int(wish) < len(names):
         return int(wish)
-    raise OptionError(f"{image!r} has no channel {wish!r}", f"one of {', '.join(names)}, or a number from 0 to {len(names) - 1}")
+    numbers = "" if list(names) == [str(i) for i in range(len(names))] else f", or a number from 0 to {len(names) - 1}"
+    raise OptionError(f"{image!r} has no channel {wish!r}", f"{'one of ' if len(names) > 1 else ''}{', '.join(names)}{numbers}")
 
 
 def _zoom(image: Image, options: Options, spec: ModelSpec, axes: str) -> tuple[tuple[float, ...], list[str]]:

@@ -59,7 +59,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     """Complain when something is at `path` that may not be replaced."""
     if os.path.lexists(path) and not overwrite:
         kind = "folder" if path.is_dir() else "file"
-        raise OutputError(f"{kind} {path} exists already", do="Choose another name, or allow it to be replaced with overwrite.")
+        raise OutputError(f"{kind} {path} exists already", do="Choose another name, or allow it to be replaced (overwrite=True, --overwrite).")
 
 
 def remove(path: Path) -> None:

@@ -56,10 +56,13 @@ def check_is_there(path: Path) -> None:
     """Complain when there is nothing at `path`."""
     try:
         there = path.exists()
+        special = there and not path.is_file() and not path.is_dir()
     except (OSError, ValueError) as error:  # a loop of links, a name that is too long, a null character
         raise InputError(f"{str(path)!r} is not a path that can be opened ({_brief(error)})") from error
     if not there:
         raise InputError(f"no file at {path}", do="Check the path.")
+    if special:
+        raise InputError(f"{path} is a pipe, a socket or a device", "a file, which can be read more than once", "Save it to a file first.")
 
 
 @contextmanager

@@ -67,6 +67,8 @@ def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
 
 
 def _expand(text: str) -> list[Path]:
+    if not text.strip():
+        raise InputError("an input is empty", "a file, a folder or a pattern such as 'images/*.tif'", "'.' is the current folder.")
     path = Path(text).expanduser()
     if path.is_dir() and path.suffix.lower() != ".zarr":
         found = _images(path.iterdir(), skip_ours=True)

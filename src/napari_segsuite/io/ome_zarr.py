@@ -104,7 +104,8 @@ def _scene(node: Any, path: Path, scene: int | str | None) -> tuple[Any, Path]:
         raise InputError(f"store {path} holds no image", "an OME-Zarr group with 'multiscales', or an array")
     if scene is None and len(names) > 1:
         shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-        raise InputError(f"store {path} holds {len(names)} images ({shown})", "one of them", f"Choose with scene={names[0]!r}.")
+        found = f"store {path} holds {len(names)} images ({shown})"
+        raise InputError(found, "one of them", f"Choose with scene={names[0]!r} (--scene {names[0]!r}).")
     wanted = names[0] if scene is None else str(scene)
     if wanted not in names and wanted.isdigit() and int(wanted) < len(names):
         wanted = names[int(wanted)]
@@ -162,7 +163,7 @@ def _plain_axes(array: zarr.Array[Any], path: Path) -> str:
         return "yx"
     found = f"array {path} is a plain zarr array of shape {array.shape} that does not say what its axes are"
     example = {3: "zyx", 4: "czyx", 5: "tczyx"}.get(array.ndim, "zyx")
-    raise InputError(found, "axes", f"Give them, for example with axes={example!r}.")
+    raise InputError(found, "axes", f"Give them, for example with axes={example!r} (--axes {example}).")
 
 
 def _element_size(array: Any, letters: str) -> dict[str, tuple[float, str]]:

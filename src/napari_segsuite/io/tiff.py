@@ -37,6 +37,7 @@ LAZY_BYTES = 2**28
 """Larger images stay on disk."""
 
 AMBIGUOUS = range(2, 6)
+_LIKELY = {3: ["tyx", "cyx", "zyx"], 4: ["tzyx", "czyx", "tcyx"], 5: ["tzcyx", "tczyx"]}
 """Pages of unknown meaning are taken as a z-stack, except this few: they are as likely channels or samples."""
 
 _PREVIEWS = {"thumbnail", "label", "macro", "overview"}
@@ -100,7 +101,8 @@ def _series_of(tif: TiffFile, path: Path, scene: int | str | None) -> tuple[int,
     told = ", ".join(f"{i}: {s.name or 'unnamed'} {s.shape}" for i, s in images[:8]) + (", ..." if len(images) > 8 else "")
     if scene is None:
         if len(images) > 1:
-            raise InputError(f"file {path} holds {len(images)} images ({told})", "one of them", f"Choose with scene={images[0][0]}.")
+            several, first = f"file {path} holds {len(images)} images ({told})", images[0][0]
+            raise InputError(several, "one of them", f"Choose with scene={first} (--scene {first}).")
         return images[0]
     chosen = [(i, s) for i, s in found if str(scene) in (str(i), s.name)]
     if not chosen:
@@ -120,9 +122,13 @@ def _stored_axes(tif: TiffFile, series: TiffPageSeries, described: Described, re
     free = [a for a in "ZT" if a not in axes]
     n = series.shape[axes.index(unknown[0])]
     if len(unknown) > 1 or unknown[0] not in "IQ" or not free or n in AMBIGUOUS or series.shape[-1] in AMBIGUOUS:
-        likely = sorted({axes.replace(unknown[0], a).lower() for a in "CZT" if a not in axes}) if len(unknown) == 1 else ["tzyx", "czyx", "tcyx"]
+        one = sorted({axes.replace(unknown[0], a).lower() for a in "CZT" if a not in axes})
+        likely = one if len(unknown) == 1 else _LIKELY.get(len(axes), [])
         found = f"file {path} does not say what its axes are (shape {series.shape})"
-        raise InputError(found, f"axes, for example {' or '.join(repr(a) for a in likely)}", f"Give them with axes={likely[-1]!r}.")
+        if not likely:
+            raise InputError(found, "at most the five axes t, c, z, y and x", "Split the file.")
+        needed = f"axes, for example {' or '.join(repr(a) for a in likely)}"
+        raise InputError(found, needed, f"Give them with axes={likely[-1]!r} (--axes {likely[-1]}).")
     return axes.replace(unknown[0], free[0]).lower()
 
 

@@ -269,6 +269,8 @@ def _classes(labels: Labels, given: Classes | None) -> _Named | None:
         return given, names
     if not isinstance(labels, Segmentation) or "class_id" not in labels.segments:
         return None
+    if [c.name for c in labels.classes] == ["object"]:  # what labels without a word about classes are read as
+        return None
     ids, kinds = labels.segments["id"], labels.segments["class_id"]
     return {int(i): int(k) for i, k in zip(ids, kinds, strict=True)}, names
 

@@ -31,12 +31,15 @@ class ResBlock(nn.Module):
         self.second = _conv(dims, outputs, outputs, kernel)
         self.second_norm = _NORM[dims](outputs, momentum=0.05)
         same = inputs == outputs and all(s == 1 for s in stride)
-        self.shortcut = nn.Identity() if same else _conv(dims, inputs, outputs, (1,) * dims, stride)
+        self.shortcut = nn.Identity() if same else _conv(dims, inputs, outputs, (1,) * dims)
+        self.every = (slice(None), slice(None), *(slice(None, None, s) for s in stride))
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.first_norm(self.first(x)), inplace=True)
         y = self.second_norm(self.second(y))
-        return F.relu(y + self.shortcut(x), inplace=True)
+        # Voxels are skipped before the 1x1 convolution, not by it: the gradient of the latter writes beyond its memory, and is wrong, on
+        # CPUs in channels-last layout with fewer than 8 or 16 channels (github.com/uxlfoundation/oneDNN/issues/6035; torch 2.13 and 2.15).
+        return F.relu(y + self.shortcut(x[self.every]), inplace=True)
 
 
 class ResUNet(nn.Module):

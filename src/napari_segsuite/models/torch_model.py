@@ -137,7 +137,8 @@ def pick_device(wish: str) -> torch.device:
         device = torch.device(wish)
         torch.empty(1, device=device).cpu()  # which also refuses "meta", a device that computes nothing
     except (RuntimeError, AssertionError) as error:
-        raise OptionError(f"device {wish!r} is not available here", "auto, cpu, cuda, cuda:1 or mps", "Choose device='auto' or 'cpu'.") from error
+        found, needed = f"device {wish!r} is not available here", "auto, cpu, cuda, cuda:1 or mps"
+        raise OptionError(found, needed, "Choose device='auto' or 'cpu' (--device cpu).") from error
     return device
 
 
