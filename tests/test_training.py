@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import pickle
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +21,11 @@ from scipy import ndimage
 
 from napari_segsuite.codecs import centers, targets
 from napari_segsuite.models.nets import ResUNet
+from napari_segsuite.models.torch_model import precision_of
 from napari_segsuite.training import losses
 from napari_segsuite.training.augment import Augmentation, change_intensity, crop_warped
 from napari_segsuite.training.fit import Average, Progress, Schedule, fit
+from napari_segsuite.training.nuclei import Course
 from napari_segsuite.training.samples import Crops, pair
 from napari_segsuite.types import Class
 
@@ -334,6 +337,23 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_by_bit(stops: tuple[int, 
     assert_same_state(checkpoint(tmp_path), checkpoint(uninterrupted))
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 6
+
+
+def test_half_precision_is_used_only_where_the_processor_has_it(tmp_path: Path) -> None:
+    seen = set[torch.dtype]()
+    net = small_net()
+    net.stem.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype))
+    next(train(tmp_path, net=net))
+    assert seen == {precision_of(torch.device("cpu"))}
+
+
+@pytest.mark.parametrize("method", torch.multiprocessing.get_all_start_methods())
+def test_crops_can_be_made_in_other_processes(method: str) -> None:
+    data = Crops(crops(1).pairs, ENCODE, (8, 8), 4, Course(polish=1, fine=2, broad=3), 3)
+    assert pickle.loads(pickle.dumps(data))[3]["image"].equal(data[3]["image"])
+    loader = torch.utils.data.DataLoader(data, 2, num_workers=1, multiprocessing_context=method)
+    for batch, first in zip(loader, (0, 2), strict=True):
+        assert batch["image"].equal(torch.stack([data[first]["image"], data[first + 1]["image"]]))
 
 
 def test_a_run_is_reproducible_and_its_seed_matters(uninterrupted: Path, tmp_path: Path) -> None:
