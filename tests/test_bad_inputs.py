@@ -91,7 +91,7 @@ def test_a_constant_image_holds_nothing(model: str, value: Any) -> None:
     segment(np.zeros((8, 8), np.uint8), model=model)  # loads it
     started = time.process_time()
     answer = segment(np.full((40, 50), value), model=model)
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 5
     assert not answer.labels.any()
     assert len(answer.segments["id"]) == 0
     assert answer.provenance["notices"] == []

