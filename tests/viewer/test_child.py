@@ -149,6 +149,12 @@ def test_a_child_that_was_killed_from_outside_is_replaced_and_explained(child: C
     assert child.warm().result(60) != first
 
 
+def test_how_it_ended_may_be_known_a_little_late(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = iter([None, None, -9])
+    monkeypatch.setattr(Child, "exitcode", property(lambda _: next(codes)))
+    assert "unexpectedly (signal SIGKILL)." in str(child.explain(BrokenProcessPool()))
+
+
 def test_explanations_are_in_plain_words(child: Child) -> None:
     ours = InputError("the image is torn")
     assert child.explain(ours) is ours

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -115,13 +116,20 @@ class Child:
             return error
         if isinstance(error, BrokenProcessPool):
             return ChildDied(
-                f"the process that computes the segments stopped unexpectedly{_how(self.exitcode)}",
+                f"the process that computes the segments stopped unexpectedly{_how(self._ending())}",
                 do="Most often the memory ran out: close other programs, segment a smaller part, or choose a smaller chunk or batch "
                 "under Advanced. It has been started anew; you can press Run again.",
             )
         if isinstance(error, MemoryError):
             return ChildDied("the memory ran out", do="Segment a smaller part, or choose a smaller chunk under Advanced.")
         return ChildDied(f"the run failed: {type(error).__name__}: {error}", do="The details are in the log; please report them.")
+
+    def _ending(self) -> int | None:
+        """The exit code, which is there a little late when the pool's own thread fetches it from the system at the same moment."""
+        until = time.monotonic() + 0.5
+        while (code := self.exitcode) is None and time.monotonic() < until:
+            time.sleep(0.01)
+        return code
 
     def _start(self) -> None:
         if self._closed:
