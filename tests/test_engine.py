@@ -311,9 +311,9 @@ def test_tiles_are_as_few_as_their_size_allows() -> None:
 
 def test_a_frame_is_mirrored_up_to_what_the_network_needs() -> None:
     pixels = np.arange(10, dtype=np.float32).reshape(1, 2, 5)
-    out = tiles._padded(pixels, (4, 4))
+    out = tiles.padded(pixels, (4, 4))
     np.testing.assert_array_equal(out, np.pad(pixels, ((0, 0), (0, 2), (0, 3)), mode="reflect"))
-    single = tiles._padded(np.full((1, 1, 1), 7, np.float32), (4, 8))
+    single = tiles.padded(np.full((1, 1, 1), 7, np.float32), (4, 8))
     assert single.shape == (1, 4, 8)
     assert (single == 7).all()
 

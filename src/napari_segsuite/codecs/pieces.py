@@ -96,6 +96,43 @@ def pick(values: NDArray[Any], where: NDArray[np.integer]) -> NDArray[Any]:
     return values.ravel().take(where, mode="clip")
 
 
+def cropped(assigned: Assigned, shape: Sequence[int]) -> Assigned:
+    """Keep the voxels of the first `shape` along each axis."""
+    if tuple(shape) == tuple(assigned.shape):
+        return assigned
+    core = np.zeros(assigned.shape, np.bool_)
+    core[tuple(slice(n) for n in shape)] = True
+    rank = np.cumsum(core.ravel()) - 1  # of the voxels that stay, their index in the smaller array
+    stays = core.ravel()[assigned.inside]
+    return Assigned(
+        tuple(shape), rank[assigned.inside[stays]], assigned.kind[stays], assigned.number[stays], assigned.keys, assigned.heights,
+        [score[stays] for score in assigned.scores],
+    )  # fmt: skip
+
+
+def planes_behind(assigned: Assigned, shape: Sequence[int]) -> dict[int, NDArray[np.int64]]:
+    """What was decided in the planes right behind the first `shape` voxels, for those axes where one was asked for.
+
+    Returns
+    -------
+    dict of axis to (*face) int64
+        An object's global name, or minus the class id where there is none; 0 is background.
+    """
+    planes = {}
+    for axis, (n, m) in enumerate(zip(shape, assigned.shape, strict=True)):
+        if m == n:
+            continue
+        which = np.zeros(assigned.shape, np.bool_)
+        which[tuple(slice(n, n + 1) if a == axis else slice(k) for a, k in enumerate(shape))] = True
+        there = np.flatnonzero(which.ravel()[assigned.inside])
+        number = assigned.number[there]
+        at = np.unravel_index(assigned.inside[there], assigned.shape)
+        planes[axis] = np.zeros([k for a, k in enumerate(shape) if a != axis], np.int64)
+        names = np.where(number > 0, assigned.keys[number], -assigned.kind[there].astype(np.int64))
+        planes[axis][tuple(c for a, c in enumerate(at) if a != axis)] = names
+    return planes
+
+
 def collect(assigned: Assigned, classes: Sequence[Class], origin: Sequence[int], shape: Sequence[int]) -> Pieces:
     """Find the connected pieces of a chunk and add up what their segments' rows are made of.
 

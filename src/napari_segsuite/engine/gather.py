@@ -11,79 +11,66 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_segsuite._version import __version__
-from napari_segsuite.engine import link, pixels
+from napari_segsuite.engine import pixels
+from napari_segsuite.engine.join import Joined, Seams, join
 from napari_segsuite.engine.plan import Plan
-from napari_segsuite.types import Class, Image, ModelSpec, Segmentation
+from napari_segsuite.types import ArrayLike, Class, Image, ModelSpec, Segmentation
 
 if TYPE_CHECKING:
     from napari_segsuite.engine.chunk import Labelled
 
 
-class Frames:
-    """Labels and rows of a run as they come in.
+class Tally:
+    """What the frames of a run add up to, whatever its labels are kept in.
 
     Parameters
     ----------
     plan : Plan
     image : Image
     spec : ModelSpec
-    chunks : int
-        How many there will be in all.
 
     Attributes
     ----------
     device : str
-        Where the network ran; empty until the first chunk is there.
+        Where the network ran; empty until that is known.
+    filled, things : int
+        Pixels that had to be replaced; things numbered so far.
+    seams : Seams
     """
 
-    def __init__(self, plan: Plan, image: Image, spec: ModelSpec, chunks: int) -> None:
+    def __init__(self, plan: Plan, image: Image, spec: ModelSpec) -> None:
         self.plan, self.image, self.spec = plan, image, spec
-        self.labels: NDArray[np.integer] = np.zeros(tuple(n for a, n in zip(image.axes, image.shape, strict=True) if a != "c"), np.uint32)
         self.tables: list[dict[str, NDArray[Any]]] = []
         self.things, self.filled, self.device = 0, 0, ""
         self.notices: tuple[str, ...] = ()
-        self.order = list(np.ndindex(*[image.size(a) for a in plan.frames]))
-        self.per_frame = chunks // max(1, len(self.order))
-        self.open: dict[tuple[int, ...], _Frame] = {}
-        self.complete: dict[tuple[int, ...], tuple[_Frame, link.Linked, list[int]]] = {}
+        self.seams = Seams()
 
-    def add(self, labelled: Labelled) -> None:
-        """Take in a chunk; link its frame if that is now complete, and write all frames whose turn it is."""
-        self.filled += labelled.filled
-        self.device = labelled.device
-        self.notices = tuple(dict.fromkeys((*self.notices, *labelled.notices)))
-        at = labelled.at.frame
-        frame = self.open.setdefault(at, _Frame())
-        frame.parts.append(labelled)
-        if len(frame.parts) == self.per_frame:
-            self.complete[at] = (frame, *frame.linked(self.plan, self.spec.classes))
-            del self.open[at]
-        # Things are numbered after those of the frames before, whatever order frames were computed in.
-        while len(self.tables) < len(self.order) and self.order[len(self.tables)] in self.complete:
-            following = self.order[len(self.tables)]
-            self._write(following, *self.complete.pop(following))
+    def note(self, filled: int, device: str, notices: Sequence[str]) -> None:
+        """Take in what a worker has to say."""
+        self.filled += filled
+        self.device = device or self.device
+        self.notices = tuple(dict.fromkeys((*self.notices, *notices)))
 
-    def _write(self, at: tuple[int, ...], frame: _Frame, linked: link.Linked, starts: Sequence[int]) -> None:
+    def number(self, at: Sequence[int], joined: Joined) -> NDArray[np.int64]:
+        """Number the segments of the next frame; frames must come in their order. Returns the label of each of its pieces."""
         stuff = sum(not c.countable for c in self.spec.classes)
-        final = np.where(linked.final > stuff, linked.final + self.things, linked.final)
-        if final.max(initial=0) > np.iinfo(self.labels.dtype).max:
-            self.labels = self.labels.astype(np.uint64)
-        for part, start, stop in zip(frame.parts, starts, starts[1:], strict=False):
-            lut = np.concatenate([[0], final[start:stop]]).astype(self.labels.dtype)
-            self.labels[_index(self.plan, self.image, at, part.at.box)] = lut.take(part.pieces.labels, mode="clip")
-        table = dict(linked.segments)
+        final, table = joined.linked.final, dict(joined.linked.segments)
+        final = np.where(final > stuff, final + self.things, final)
         table["id"] = np.where(table["id"] > stuff, table["id"] + self.things, table["id"])
         self.things += int((table["id"] > stuff).sum())
         frames = zip(self.plan.frames, at, strict=True)
         self.tables.append({**table, **{f"frame_{a}": np.full(len(table["id"]), i, np.int64) for a, i in frames}})
+        self.seams.add(joined.seams)
+        return final
 
-    def finish(self, seconds: float) -> Segmentation:
-        """The result, once all chunks were added."""
+    def segmentation(self, labels: ArrayLike, seconds: float) -> Segmentation:
+        """The result, once all frames were numbered and `labels` are what they shall be."""
         plan, image, spec = self.plan, self.image, self.spec
         keep = [i for i, a in enumerate(image.axes) if a != "c"]
         axes = "".join(image.axes[i] for i in keep)
+        seams = {"seams": self.seams.to_json()} if self.seams.faces else {}
         return Segmentation(
-            labels=self.labels,
+            labels=labels,
             segments=_join(plan, spec, self.tables, axes),
             classes=spec.classes,
             axes=axes,
@@ -96,9 +83,55 @@ class Frames:
                 "plan": plan.to_json(), "fingerprint": plan.fingerprint, "limits": [list(pair) for pair in plan.limits], "device": self.device,
                 "filled": self.filled, "notices": [*plan.notices, *self.notices, *_told(self.filled), *pixels.missing(image)],
                 "seconds": round(seconds, 3),
-                "tile": {"size": list(spec.tile), "context": list(spec.context), "multiple": list(spec.multiple)}, "versions": _versions(),
+                "tile": {"size": list(spec.tile), "context": list(spec.context), "multiple": list(spec.multiple)}, "versions": _versions(), **seams,
             },
         )  # fmt: skip
+
+
+class Frames:
+    """Labels and rows of a run in memory, as they come in.
+
+    Parameters
+    ----------
+    plan : Plan
+    image : Image
+    spec : ModelSpec
+    chunks : int
+        How many there will be in all.
+    """
+
+    def __init__(self, plan: Plan, image: Image, spec: ModelSpec, chunks: int) -> None:
+        self.plan, self.image, self.tally = plan, image, Tally(plan, image, spec)
+        self.labels: NDArray[np.integer] = np.zeros(tuple(n for a, n in zip(image.axes, image.shape, strict=True) if a != "c"), np.uint32)
+        self.order = list(np.ndindex(*[image.size(a) for a in plan.frames]))
+        self.per_frame = chunks // max(1, len(self.order))
+        self.open: dict[tuple[int, ...], _Frame] = {}
+        self.complete: dict[tuple[int, ...], tuple[_Frame, Joined]] = {}
+
+    def add(self, labelled: Labelled) -> None:
+        """Take in a chunk; link its frame if that is now complete, and write all frames whose turn it is."""
+        self.tally.note(labelled.filled, labelled.device, labelled.notices)
+        at = labelled.at.frame
+        frame = self.open.setdefault(at, _Frame())
+        frame.parts.append(labelled)
+        if len(frame.parts) == self.per_frame:
+            self.complete[at] = frame, frame.joined(self.plan, self.tally.spec.classes)
+            del self.open[at]
+        # Things are numbered after those of the frames before, whatever order frames were computed in.
+        while (done := len(self.tally.tables)) < len(self.order) and self.order[done] in self.complete:
+            self._write(self.order[done], *self.complete.pop(self.order[done]))
+
+    def finish(self, seconds: float) -> Segmentation:
+        """The result, once all chunks were added."""
+        return self.tally.segmentation(self.labels, seconds)
+
+    def _write(self, at: tuple[int, ...], frame: _Frame, joined: Joined) -> None:
+        final, starts = self.tally.number(at, joined), joined.starts
+        if final.max(initial=0) > np.iinfo(self.labels.dtype).max:
+            self.labels = self.labels.astype(np.uint64)
+        for part, start, stop in zip(frame.parts, starts, starts[1:], strict=False):
+            lut = np.concatenate([[0], final[start:stop]]).astype(self.labels.dtype)
+            self.labels[_index(self.plan, self.image, at, part.at.box)] = lut.take(part.pieces.labels, mode="clip")
 
 
 class _Frame:
@@ -107,29 +140,24 @@ class _Frame:
     def __init__(self) -> None:
         self.parts: list[Labelled] = []
 
-    def linked(self, plan: Plan, classes: Sequence[Class]) -> tuple[link.Linked, list[int]]:
+    def joined(self, plan: Plan, classes: Sequence[Class]) -> Joined:
         """Join the pieces of all chunks."""
         self.parts.sort(key=lambda p: p.at.box)
-        starts = np.cumsum([0] + [len(p.pieces.rows["key"]) for p in self.parts]).tolist()
-        rows = link.stack([p.pieces for p in self.parts])
-        return link.link(rows, self._pairs(starts), classes, plan.axes, plan.min_size, plan.min_score), starts
+        return join([_Part(p) for p in self.parts], plan, classes)
 
-    def _pairs(self, starts: Sequence[int]) -> NDArray[np.int64]:
-        """Touching pieces over all faces between chunks."""
-        by_corner = {tuple(a for a, _ in p.at.box): k for k, p in enumerate(self.parts)}
-        found = [np.zeros((0, 2), np.int64)]
-        for k, part in enumerate(self.parts):
-            for axis, (_, stop) in enumerate(part.at.box):
-                corner = tuple(stop if a == axis else low for a, (low, _) in enumerate(part.at.box))
-                if corner in by_corner:
-                    other = by_corner[corner]
-                    near, far = self._face(k, axis, -1, starts), self._face(other, axis, 0, starts)
-                    found.append(link.contacts(near, far))
-        return np.concatenate(found)
 
-    def _face(self, k: int, axis: int, at: int, starts: Sequence[int]) -> NDArray[np.int64]:
-        face = self.parts[k].pieces.labels.take(at, axis=axis).astype(np.int64)
-        return np.where(face > 0, face + starts[k], 0)
+class _Part:
+    """A chunk in memory, as joining wants it."""
+
+    def __init__(self, labelled: Labelled) -> None:
+        self.box, self.rows, self.labels = labelled.at.box, labelled.pieces.rows, labelled.pieces.labels
+
+    def face(self, axis: int, side: int) -> NDArray[np.int32]:
+        """The first or last plane."""
+        return self.labels.take(side, axis=axis)
+
+    def beyond(self, axis: int) -> None:
+        """Not asked for."""
 
 
 def _index(plan: Plan, image: Image, at: tuple[int, ...], box: Sequence[tuple[int, int]]) -> tuple[int | slice, ...]:

@@ -38,7 +38,10 @@ class Options:
     diameter_px: float | None = option(
         None, "typical diameter of an object in the image; the image is resampled so that it fits the model", unit="pixel", ge=1, le=4096
     )
-    stack: Literal["volume", "slices"] = option("volume", "how a z-stack is segmented: as one volume, or every slice on its own")
+    stack: Literal["volume", "slices", "orthogonal"] = option(
+        "volume",
+        "how a z-stack is segmented: as one volume, every slice on its own, or as one volume by a model for slices that sees it along all three axes",
+    )
     min_size_px: int | None = option(
         None, "objects with fewer voxels than this are left out; empty: as the model was tuned", unit="voxel", ge=0, le=10**9
     )

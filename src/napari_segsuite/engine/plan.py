@@ -17,6 +17,7 @@ from napari_segsuite.engine.options import Options as Options
 from napari_segsuite.engine.options import check
 from napari_segsuite.engine.options import option as option
 from napari_segsuite.errors import InputError, OptionError
+from napari_segsuite.models.orthogonal import orthogonal_spec
 from napari_segsuite.types import Image, ModelSpec
 
 SMALLEST_ZOOM, LARGEST_ZOOM = 1 / 32, 16.0
@@ -73,6 +74,20 @@ class Plan:
     limits: tuple[tuple[float, float], ...] = ()
 
     @property
+    def orthogonal(self) -> bool:
+        """Whether a model for slices sees a volume along its three axes."""
+        return self.options.stack == "orthogonal" and self.axes == "zyx"
+
+    @property
+    def batch(self) -> int:
+        """Tiles that are handed to the model together; of three views of a cube, one tile is many slices."""
+        return 1 if self.orthogonal else self.options.batch
+
+    def spec_of(self, spec: ModelSpec) -> ModelSpec:
+        """The description of the model as it is run here."""
+        return orthogonal_spec(spec) if self.orthogonal else spec
+
+    @property
     def fingerprint(self) -> str:
         """16 hex digits that change with anything that can change the result; not with the device, batch, chunk, or where the files lie."""
         told = self.to_json()
@@ -116,7 +131,12 @@ def resolve(image: Image, options: Options, spec: ModelSpec) -> Plan:
     check(options)
     axes, frames = _axes(image, options, spec)
     channels, notices = _channels(image, options, spec)
-    zoom, more = _zoom(image, options, spec, axes)
+    aspect: tuple[float, ...] = (1.0,) * len(axes)
+    if options.stack == "orthogonal" and axes == "zyx":
+        spec = orthogonal_spec(spec)
+        aspect, told = _aspect(image)
+        notices = notices + told
+    zoom, more = _zoom(image, options, spec, aspect)
     wishes = {"foreground": options.foreground, "center": options.center}
     if options.center is not None and all(head.name != "center" for head in spec.heads):
         more = [*more, f"center has no effect: the model {spec.name} has no map of centres"]
@@ -184,9 +204,12 @@ def _axes(image: Image, options: Options, spec: ModelSpec) -> tuple[str, str]:
     if spec.axes in ("yx", "any") and image.spatial == "zyx":
         if options.stack == "slices" or image.size("z") == 1:
             return "yx", time + "z"
+        if options.stack == "orthogonal":
+            return "zyx", time
         raise OptionError(
             f"model {spec.name!r} is for two dimensions, and {image.name!r} is a z-stack of {image.size('z')} slices",
-            do="Choose stack='slices' to segment every slice on its own, or a model for volumes.",
+            do="Choose stack='orthogonal' to segment the volume by its slices along all three axes, stack='slices' to segment every slice on its "
+            "own, or a model for volumes.",
         )
     if spec.axes == "zyx":
         raise OptionError(f"model {spec.name!r} is for volumes, and {image.name!r} has axes {image.axes!r}", "a z-stack, taken as a volume")
@@ -231,25 +254,44 @@ def _channel(wish: str, names: tuple[str, ...], image: str) -> int:
     raise OptionError(f"{image!r} has no channel {wish!r}", f"{'one of ' if len(names) > 1 else ''}{', '.join(names)}{numbers}")
 
 
-def _zoom(image: Image, options: Options, spec: ModelSpec, axes: str) -> tuple[tuple[float, ...], list[str]]:
-    """Model pixels per image pixel: from a wished diameter, else from physical sizes where both are known, else 1."""
+def _aspect(image: Image) -> tuple[tuple[float, ...], list[str]]:
+    """How much longer a voxel is along each spatial axis than along its shortest, so that a zoom by it makes cubes; 1 where not known."""
+    scale, units = zip(*[(abs(s), u) for a, s, u in zip(image.axes, image.scale, image.units, strict=True) if a in image.spatial], strict=True)
+    sizes = image.pixel_size_um() or (scale if len(set(units)) == 1 else None)
+    if sizes is None or not all(0 < s < np.inf for s in map(abs, sizes)) or (units[0] == "pixel" and len(set(scale)) == 1):
+        return (1.0,) * len(scale), ["the voxels are taken as cubes, since their sizes are not known"]
+    return tuple(abs(s) / min(map(abs, sizes)) for s in sizes), []
+
+
+def _zoom(image: Image, options: Options, spec: ModelSpec, aspect: tuple[float, ...]) -> tuple[tuple[float, ...], list[str]]:
+    """Model pixels per image pixel: from a wished diameter, else from physical sizes where both are known, else `aspect`."""
+    zoom, why = _wished(image, options, spec, aspect)
+    if not all(np.isfinite(z) and SMALLEST_ZOOM <= z <= LARGEST_ZOOM for z in zoom):
+        found = f"{why} means resampling {image.name!r} by {_by(zoom)}"
+        raise OptionError(found, f"a factor from {SMALLEST_ZOOM:g} to {LARGEST_ZOOM:g}")
+    # A difference of a few percent is inside what models are trained for, and resampling would cost time and sharpness.
+    return ((1.0,) * len(zoom), []) if all(abs(z - 1) < 0.05 for z in zoom) else (zoom, [f"resampled by {_by(zoom)} for {why}"])
+
+
+def _wished(image: Image, options: Options, spec: ModelSpec, aspect: tuple[float, ...]) -> tuple[tuple[float, ...], str]:
+    """The zoom as it follows from the wishes, and what it is for."""
+    sizes = image.pixel_size_um()
     if options.diameter_px is not None:
         if spec.diameter_px is None:
             raise OptionError(
                 f"model {spec.name!r} does not resample, so diameter_px={options.diameter_px} has no effect", do="Leave diameter_px empty."
             )
-        zoom = tuple(spec.diameter_px / options.diameter_px for _ in axes)
-        why = f"an object diameter of {options.diameter_px:g} pixels"
-    else:
-        sizes = image.pixel_size_um()
-        if spec.pixel_size_um is None or sizes is None:
-            return (1.0,) * len(axes), []
-        zoom = tuple(s / m for s, m in zip(sizes[-len(axes) :], spec.pixel_size_um, strict=True))
-        why = f"pixels of {' x '.join(f'{s:g}' for s in sizes)} um"
-    if not all(np.isfinite(z) and SMALLEST_ZOOM <= z <= LARGEST_ZOOM for z in zoom):
-        raise OptionError(f"{why} means resampling {image.name!r} by {zoom[-1]:g}", f"a factor from {SMALLEST_ZOOM:g} to {LARGEST_ZOOM:g}")
-    # A difference of a few percent is inside what models are trained for, and resampling would cost time and sharpness.
-    return ((1.0,) * len(axes), []) if all(abs(z - 1) < 0.05 for z in zoom) else (zoom, [f"resampled by {zoom[-1]:.3g} for {why}"])
+        return tuple(a * spec.diameter_px / options.diameter_px for a in aspect), f"an object diameter of {options.diameter_px:g} pixels"
+    if spec.pixel_size_um is not None and sizes is not None:
+        zoom = tuple(s / m for s, m in zip(sizes[-len(aspect) :], spec.pixel_size_um, strict=True))
+        return zoom, f"pixels of {' x '.join(f'{s:g}' for s in sizes)} um"
+    return aspect, "voxels that are cubes"
+
+
+def _by(zoom: tuple[float, ...]) -> str:
+    """A zoom in words: one number where the axes agree."""
+    told = [f"{z:.3g}" for z in zoom]
+    return told[0] if len(set(told)) == 1 else f"{' x '.join(told)} (along {', '.join('zyx'[-len(zoom) :])})"
 
 
 def _min_size(options: Options, spec: ModelSpec, zoom: tuple[float, ...]) -> int:

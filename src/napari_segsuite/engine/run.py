@@ -15,40 +15,32 @@ import concurrent.futures as cf
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_segsuite.engine import gather, scratch
+from napari_segsuite.engine.layout import At
 from napari_segsuite.engine.plan import Plan
+from napari_segsuite.engine.progress import WAIT_S, Run, waited
+from napari_segsuite.engine.progress import Progress as Progress
 from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.models import load_spec
 from napari_segsuite.types import Image, Model, ModelSpec, Segmentation
 
 if TYPE_CHECKING:
-    from napari_segsuite.engine.chunk import At, Labelled
+    from napari_segsuite.engine.chunk import Labelled
 
 IN_FLIGHT = 4
 """Chunks that are handed out and not yet back, at most."""
-WAIT_S = 0.1
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: `done` of `total` units of work, and what is being done in a few words."""
-
-    done: int
-    total: int
-    message: str
-
-
-Run = Generator[Progress, None, Segmentation]
-
-
-def run(plan: Plan, image: Image, *, executor: cf.Executor | None = None, model: Model | None = None) -> Run:
+def run(
+    plan: Plan, image: Image, *, out: Path | None = None, executor: cf.Executor | None = None, model: Model | None = None, **more: Any
+) -> Run:
     """Do what the plan says.
 
     Parameters
@@ -57,10 +49,15 @@ def run(plan: Plan, image: Image, *, executor: cf.Executor | None = None, model:
         From `resolve`.
     image : Image
         The one that the plan was made for; never modified.
+    out : Path, optional
+        An OME-Zarr store that the result grows in, in bounded memory; the same run again goes on where it was stopped. By default the
+        result is made in memory.
     executor : Executor, optional
         Where chunks are computed; by default here. Of processes, threads or a cluster (``dask.distributed.Client.get_executor()``).
     model : Model, optional
         An object to use instead of loading the one that the plan names; only without an executor.
+    **more
+        With `out`: ``source``, ``overwrite``, ``version`` and ``workers``, see `volume.run_store`.
 
     Yields
     ------
@@ -73,7 +70,11 @@ def run(plan: Plan, image: Image, *, executor: cf.Executor | None = None, model:
         On the image's grid, with the plan and what happened as its provenance.
     """
     started = time.perf_counter()
-    spec = model.spec if model is not None else load_spec(plan.options.model)
+    spec = plan.spec_of(model.spec if model is not None else load_spec(plan.options.model))
+    if out is not None:
+        from napari_segsuite.engine.volume import run_store  # with what writing zarr needs
+
+        return (yield from run_store(plan, image, spec, out, executor, model=model, **more))
     yield Progress(0, 1, "measuring contrast")
     if executor is None:
         plan = _measured(plan, image, spec)
@@ -81,15 +82,13 @@ def run(plan: Plan, image: Image, *, executor: cf.Executor | None = None, model:
     else:
         with scratch.scratch() as folder:
             far = scratch.portable(image, folder)
-            plan = yield from _waited(executor.submit(_measured, plan, far, spec))
+            plan = yield from waited(executor.submit(_measured, plan, far, spec))
             frames = yield from _collect(plan, image, spec, _there(plan, far, folder, executor))
     return frames.finish(time.perf_counter() - started)
 
 
 def places(plan: Plan) -> list[At]:
     """List the chunks of all frames, frame by frame."""
-    from napari_segsuite.engine.chunk import At
-
     size = dict(zip(plan.image["axes"], plan.image["shape"], strict=True))
     lines = [[(a, min(a + c, size[axis])) for a in range(0, size[axis], c)] for axis, c in zip(plan.axes, plan.chunk, strict=True)]
     return [At(frame, box) for frame in np.ndindex(*[size[a] for a in plan.frames]) for box in product(*lines)]
@@ -152,16 +151,6 @@ def _drain(plan: Plan, image: Image, at: At, counter: Path) -> Labelled:
             return result
 
 
-def _waited(future: cf.Future[Plan]) -> Generator[Progress, None, Plan]:
-    try:
-        while not future.done():
-            cf.wait([future], WAIT_S)
-            yield Progress(0, 1, "measuring contrast")
-        return future.result()
-    finally:
-        future.cancel()
-
-
 def _measured(plan: Plan, image: Image, spec: ModelSpec) -> Plan:
     from napari_segsuite.engine import measure
 
@@ -175,7 +164,8 @@ def _collect(plan: Plan, image: Image, spec: ModelSpec, chunks: Iterator[Told]) 
     for done, labelled in chunks:
         if labelled is not None:
             frames.add(labelled)
-        yield Progress(min(int(100 * done), units), units, f"segmenting on {frames.device}" if frames.device else "segmenting")
+        device = frames.tally.device
+        yield Progress(min(int(100 * done), units), units, f"segmenting on {device}" if device else "segmenting")
     return frames
 
 

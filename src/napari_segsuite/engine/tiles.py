@@ -46,6 +46,13 @@ def tiles(shape: Sequence[int], spec: ModelSpec, region: Box) -> list[Tile]:
     return [Tile(tuple(core for core, _ in t), tuple(seen for _, seen in t)) for t in product(*lines)]
 
 
+def lines(shape: Sequence[int], spec: ModelSpec) -> list[list[tuple[tuple[int, int], tuple[int, int]]]]:
+    """The cuts of a whole frame, per axis: what each tile answers for, and what it sees."""
+    d = len(shape)
+    numbers = zip(shape, spec.tile[-d:], spec.context[-d:], spec.multiple[-d:], strict=True)
+    return [_line(n, *rest, (0, n)) for n, *rest in numbers]
+
+
 def _line(n: int, tile: int, context: int, multiple: int, wanted: tuple[int, int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """The cuts of one axis: as few and as even as the largest tile allows, starting at multiples of the network's stride."""
     context = -(-context // multiple) * multiple
@@ -91,12 +98,12 @@ def predict(
     while done < len(todo):
         together = _alike(todo[done : done + batch])
         multiple = model.spec.multiple[-len(size) :]
-        pixels = np.stack([_padded(read(tile.seen), multiple) for tile in together])
+        pixels = np.stack([padded(read(tile.seen), multiple) for tile in together])
         answer = model.predict(pixels).maps
         for head in model.spec.heads:
             values = quantize(head, answer[head.name])
             for tile, value in zip(together, values, strict=True):
-                _paste(maps[head.name], value, tile, region)
+                paste(maps[head.name], value, tile.core, tile.seen, region)
         done += len(together)
         yield done, len(todo), maps
 
@@ -121,7 +128,7 @@ def _alike(todo: Sequence[Tile]) -> list[Tile]:
     return [tile for tile, _ in takewhile(lambda pair: pair[1] == shapes[0], zip(todo, shapes, strict=True))]
 
 
-def _padded(pixels: NDArray[np.float32], multiple: Sequence[int]) -> NDArray[np.float32]:
+def padded(pixels: NDArray[np.float32], multiple: Sequence[int]) -> NDArray[np.float32]:
     """Mirror the end of each axis until it is a multiple of what the network needs."""
     for axis, m in enumerate(multiple, start=1):
         n = pixels.shape[axis]
@@ -132,11 +139,12 @@ def _padded(pixels: NDArray[np.float32], multiple: Sequence[int]) -> NDArray[np.
     return np.ascontiguousarray(pixels)
 
 
-def _paste(target: NDArray[Any], value: NDArray[Any], tile: Tile, region: Box) -> None:
-    low = [max(c[0], r[0]) for c, r in zip(tile.core, region, strict=True)]
-    high = [min(c[1], r[1]) for c, r in zip(tile.core, region, strict=True)]
+def paste(target: NDArray[Any], value: NDArray[Any], core: Box, have: Box, region: Box) -> None:
+    """Copy what a tile answers for (`core`) from its maps, which cover the box `have`, into those of a region."""
+    low = [max(c[0], r[0]) for c, r in zip(core, region, strict=True)]
+    high = [min(c[1], r[1]) for c, r in zip(core, region, strict=True)]
     to = tuple(slice(a - r[0], b - r[0]) for a, b, r in zip(low, high, region, strict=True))
-    source = tuple(slice(a - s[0], b - s[0]) for a, b, s in zip(low, high, tile.seen, strict=True))
+    source = tuple(slice(a - s[0], b - s[0]) for a, b, s in zip(low, high, have, strict=True))
     target[(slice(None), *to)] = value[(slice(None), *source)]
 
 

@@ -15,7 +15,7 @@ from napari_segsuite.io.faults import AGAIN, reading
 from napari_segsuite.io.geometry import PLACE, Described, fields_of, order_of, parse_axes, stem_of
 from napari_segsuite.io.ids import from_pixels, largest
 from napari_segsuite.io.lazy import Opened, View
-from napari_segsuite.io.record import KEY, affine_of, classes_of, segmentation_of
+from napari_segsuite.io.record import KEY, affine_of, check_finished, classes_of, segmentation_of
 from napari_segsuite.io.store import check_array, check_complete, child, open_node
 from napari_segsuite.io.table import table_of, tidy
 from napari_segsuite.types import Image, Segmentation, Table
@@ -27,14 +27,14 @@ TABLE = "table"
 def read(path: Path, *, axes: str | None = None, scene: int | str | None = None) -> Image:
     """Read an OME-Zarr image, or a plain zarr array whose axes are given; see `napari_segsuite.io.read`."""
     with reading(path):
-        node, where = _scene(open_node(path), path, scene)
+        node, where = _scene(_opened(path), path, scene)
         return _group_image(node, where, axes) if isinstance(node, zarr.Group) else _array_image(node, where, axes)
 
 
 def read_segmentation(path: Path, *, axes: str | None = None) -> Segmentation:
     """Read labels: a label image, or the only one in an image's ``labels`` group; see `napari_segsuite.io.read_segmentation`."""
     with reading(path):
-        node, where = _label_node(open_node(path), path)
+        node, where = _label_node(_opened(path), path)
         if not isinstance(node, zarr.Group):
             image, record, stored = _array_image(node, where, axes), dict[str, Any](), None
         else:
@@ -52,6 +52,13 @@ def labels_of(group: zarr.Group) -> list[str]:
     except KeyError:
         return []
     return [str(name) for name in listed]
+
+
+def _opened(path: Path) -> zarr.Group | zarr.Array[Any]:
+    node = open_node(path)
+    if isinstance(node, zarr.Group):
+        check_finished(_record(node), path)
+    return node
 
 
 def _group_image(group: zarr.Group, path: Path, axes: str | None) -> Image:
@@ -194,7 +201,7 @@ def _label_node(node: zarr.Group | zarr.Array[Any], path: Path) -> tuple[zarr.Gr
 
 
 def _table(group: zarr.Group, path: Path) -> Table | None:
-    """The table stored below a label image (`ome_zarr_write._write_table`)."""
+    """The table stored below a label image (`ome_zarr_write.write_labels_table`)."""
     if TABLE not in group:
         return None
     node = child(group, TABLE, path)

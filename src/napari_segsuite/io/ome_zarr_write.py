@@ -38,11 +38,11 @@ def write_image(image: Image, path: Path, *, overwrite: bool, version: str | Non
     dtype = np.dtype(image.data.dtype).newbyteorder("=")
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise OutputError(f"OME-Zarr has no pixels of type {dtype}", "integers, booleans or floats of at most 64 bits", "Convert the image first.")
-    _check_replaceable(path, overwrite=overwrite, labels=False)
+    check_replaceable(path, overwrite=overwrite, labels=False)
     with replacing(path, overwrite=overwrite) as part:
         group = zarr.open_group(LocalStore(part), mode="w", zarr_format=zarr_format)
         arrays = _image_levels(group, image, dtype)
-        scales = _scales(image, [a.shape for a in arrays], "mean", version)
+        scales = scales_of(image, [a.shape for a in arrays], "mean", version)
         ome: dict[str, Any] = {"multiscales": [scales]}
         if "c" in image.axes:
             names = image.channels or tuple(f"channel {k}" for k in range(image.size("c")))
@@ -52,25 +52,51 @@ def write_image(image: Image, path: Path, *, overwrite: bool, version: str | Non
 
 def write_segmentation(segmentation: Segmentation, path: Path, *, overwrite: bool, version: str | None = None) -> None:
     """Write a segmentation as a store of its own, or, where `path` is ``STORE/labels/NAME``, into an image store."""
-    image_path = path.parent.parent if path.parent.name == "labels" and (path.parent.parent / "").is_dir() else None
-    image = open_node(image_path) if image_path is not None and _has_metadata(image_path) else None
-    if image is None or image_path is None:
-        if any(p.suffix.lower() == ".zarr" for p in path.parents):
-            raise OutputError(f"store {path} lies inside another store", "a store of its own, or STORE/labels/NAME")
-        _check_replaceable(path, overwrite=overwrite, labels=True)
+    image_path = parent_of(path)
+    if image_path is None:
+        check_replaceable(path, overwrite=overwrite, labels=True)
         with replacing(path, overwrite=overwrite) as part:
             _fill(part, segmentation, version or DEFAULT_VERSION, None)
         return
-    own, factors = _of_image(image, image_path, segmentation, version)
+    own, factors = like_image(image_path, segmentation.axes, version)
     check_free(path, overwrite=overwrite)
-    with writing(path):
-        parent = zarr.open_group(LocalStore(path.parent), mode="a", zarr_format=ngff.VERSIONS[own])
+    prepare_parent(path, own)
     with replacing(path, overwrite=overwrite) as part:
         _fill(part, segmentation, own, factors)
+    register(path, own)
+
+
+def parent_of(path: Path) -> Path | None:
+    """The image store that labels at `path` belong to, where it has the form ``STORE/labels/NAME``; None for a store of its own.
+
+    Raises
+    ------
+    OutputError
+        It lies somewhere else inside a store.
+    """
+    above = path.parent.parent
+    if path.parent.name == "labels" and above.is_dir() and _has_metadata(above):
+        return above
+    if any(p.suffix.lower() == ".zarr" for p in path.parents):
+        raise OutputError(f"store {path} lies inside another store", "a store of its own, or STORE/labels/NAME")
+    return None
+
+
+def prepare_parent(path: Path, version: str) -> zarr.Group:
+    """Make the ``labels`` group of an image store, where it is missing."""
+    with writing(path):
+        return zarr.open_group(LocalStore(path.parent), mode="a", zarr_format=ngff.VERSIONS[version])
+
+
+def register(path: Path, version: str) -> None:
+    """List the finished labels ``STORE/labels/NAME`` in their image."""
+    image_path = path.parent.parent
+    parent = prepare_parent(path, version)
+    image = open_node(image_path)
     with writing(path):
         listed = labels_of(image) if isinstance(image, zarr.Group) else []
-        parent.attrs.update(ngff.wrapped({"labels": [*(n for n in listed if n != path.name), path.name]}, own))
-        _consolidate(image_path, own)
+        parent.attrs.update(ngff.wrapped({"labels": [*(n for n in listed if n != path.name), path.name]}, version))
+        _consolidate(image_path, version)
 
 
 def _fill(part: Path, segmentation: Segmentation, version: str, factors: Sequence[pyramid.Factors] | None) -> None:
@@ -88,9 +114,9 @@ def _fill(part: Path, segmentation: Segmentation, version: str, factors: Sequenc
         level = lower
         shapes.append(shape)
     segments = tidy(segmentation.segments)
-    _write_table(group, segments)
+    write_labels_table(group, segments)
     told = ngff.image_label(segments, segmentation.classes, inside=factors is not None, version=version)
-    ome = {"multiscales": [_scales(segmentation, shapes, "nearest", version)], "image-label": told}
+    ome = {"multiscales": [scales_of(segmentation, shapes, "nearest", version)], "image-label": told}
     group.attrs.update({**ngff.wrapped(ome, version), KEY: segmentation_record(segmentation, table=False)})
 
 
@@ -108,7 +134,7 @@ def _image_levels(group: zarr.Group, image: Image, dtype: np.dtype[Any]) -> list
     return arrays
 
 
-def _scales(thing: Image | Segmentation, shapes: Sequence[tuple[int, ...]], method: str, version: str) -> dict[str, Any]:
+def scales_of(thing: Image | Segmentation, shapes: Sequence[tuple[int, ...]], method: str, version: str) -> dict[str, Any]:
     """The multiscale metadata; a mean lies in the middle of its block, a picked voxel where it was."""
     levels, total = [], np.ones(len(thing.axes))
     for k, shape in enumerate(shapes):
@@ -134,7 +160,7 @@ def _limits(lowest: zarr.Array[Any], image: Image) -> list[tuple[float, float]]:
     return limits
 
 
-def _write_table(group: zarr.Group, segments: Table) -> None:
+def write_labels_table(group: zarr.Group, segments: Table) -> None:
     """The table below `TABLE`: one array (columns, rows) per type, and text as numbers into a list of the texts that occur."""
     table = group.create_group(TABLE)
     listed, stacks = [], dict[str, list[NDArray[Any]]]()
@@ -153,8 +179,17 @@ def _write_table(group: zarr.Group, segments: Table) -> None:
     table.attrs.update({"columns": listed, "rows": len(next(iter(segments.values()), ()))})
 
 
-def _of_image(image: Any, image_path: Path, segmentation: Segmentation, version: str | None) -> tuple[str, list[pyramid.Factors]]:
-    """Version and pyramid factors that labels inside an image store must have: those of the image."""
+def like_image(image_path: Path, axes: str, version: str | None) -> tuple[str, list[pyramid.Factors]]:
+    """Version and pyramid factors that labels inside an image store must have: those of the image.
+
+    Raises
+    ------
+    OptionError
+        Another version is wished.
+    OutputError
+        The store is no image, or the labels have axes that it has not.
+    """
+    image = open_node(image_path)
     own = next(v for v, number in ngff.VERSIONS.items() if number == image.metadata.zarr_format)
     if version not in (None, own):
         raise OptionError(f"store {image_path} is OME-Zarr {own}, and labels inside it cannot be {version}", do="Leave version empty.")
@@ -164,13 +199,13 @@ def _of_image(image: Any, image_path: Path, segmentation: Segmentation, version:
     try:
         scales = ome["multiscales"][0]
         shapes = [_shape_of(image[d["path"]]) for d in scales["datasets"]]
-        axes, _ = ngff.axes_of(scales, len(shapes[0]))
+        stored, _ = ngff.axes_of(scales, len(shapes[0]))
     except (KeyError, IndexError, TypeError, InputError) as error:
         raise OutputError(f"store {image_path} is not an OME-Zarr image", "an image group to write labels into") from error
-    if not set(segmentation.axes) <= set(axes):
-        raise OutputError(f"the labels have axes {segmentation.axes!r} and the image in {image_path} has {axes!r}", "labels of that image")
+    if not set(axes) <= set(stored):
+        raise OutputError(f"the labels have axes {axes!r} and the image in {image_path} has {stored!r}", "labels of that image")
     per_level = pyramid.factors_between(shapes)
-    return own, [tuple(step[axes.index(a)] for a in segmentation.axes) for step in per_level]
+    return own, [tuple(step[stored.index(a)] for a in axes) for step in per_level]
 
 
 def _shape_of(node: zarr.Array[Any] | zarr.Group) -> tuple[int, ...]:
@@ -179,7 +214,7 @@ def _shape_of(node: zarr.Array[Any] | zarr.Group) -> tuple[int, ...]:
     return tuple(node.shape)
 
 
-def _check_replaceable(path: Path, *, overwrite: bool, labels: bool) -> None:
+def check_replaceable(path: Path, *, overwrite: bool, labels: bool) -> None:
     """Labels never replace an image store, and nothing replaces a folder that is not a store."""
     check_free(path, overwrite=overwrite)
     if not path.exists():

@@ -27,6 +27,9 @@ FORMAT = 1
 MAX_BYTES = 2**30
 """An unpacked record is never larger than this; a small file cannot make us allocate more."""
 
+UNFINISHED = "unfinished segmentation"
+"""The kind of record that a store has while a run writes it."""
+
 DEFAULT_CLASSES = (Class(1, "object"),)
 """What labels of unknown origin are said to show."""
 
@@ -69,6 +72,18 @@ def classes_of(record: Mapping[str, Any]) -> tuple[Class, ...]:
     if "classes" not in record:
         return DEFAULT_CLASSES
     return tuple(Class(int(c["id"]), str(c["name"]), _color(c["color"]), bool(c["countable"])) for c in record["classes"])
+
+
+def check_finished(record: Mapping[str, Any], path: Path) -> None:
+    """Complain about labels that a run has not finished.
+
+    Raises
+    ------
+    InputError
+    """
+    if record.get("kind") == UNFINISHED:
+        found = f"the labels in {path} are not finished: the run that writes them is on its way, or was stopped"
+        raise InputError(found, do="Run the same command again to go on; `segsuite info` tells how far it is.")
 
 
 def affine_of(record: Mapping[str, Any]) -> NDArray[np.float64] | None:

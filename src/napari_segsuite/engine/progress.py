@@ -1,0 +1,35 @@
+"""How far a run is, and what a run is to those who drain it."""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from napari_segsuite.engine.plan import Plan
+from napari_segsuite.types import Segmentation
+
+WAIT_S = 0.1
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: `done` of `total` units of work, and what is being done in a few words."""
+
+    done: int
+    total: int
+    message: str
+
+
+Run = Generator[Progress, None, Segmentation]
+
+
+def waited(future: cf.Future[Plan]) -> Generator[Progress, None, Plan]:
+    """Wait for the contrast constants, saying so."""
+    try:
+        while not future.done():
+            cf.wait([future], WAIT_S)
+            yield Progress(0, 1, "measuring contrast")
+        return future.result()
+    finally:
+        future.cancel()

@@ -1,0 +1,279 @@
+"""A run whose result grows on disk: bounded memory, any number of workers, and nothing is done twice when it is started again.
+
+1. `_label`    tiles and chunks, in any order, by any executor (`schedule.Labelling`)
+2. `_link`     frame by frame: join pieces, number segments
+3. `_write`    the result and its pyramid, block by block
+4. `_finish`   the table and the metadata that call it a result
+
+Everything that is done is a record on disk (`work.Work`), written atomically. Who starts the same run again begins with what is there.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+import io
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_segsuite.engine import scratch, tasks
+from napari_segsuite.engine.gather import Tally
+from napari_segsuite.engine.layout import Layout
+from napari_segsuite.engine.plan import Plan
+from napari_segsuite.engine.progress import Progress, Run, waited
+from napari_segsuite.engine.schedule import Labelling, Pool, Task
+from napari_segsuite.engine.tasks import Job, block_name, name_of
+from napari_segsuite.engine.work import Begun, Work, begin_job, finish, locked
+from napari_segsuite.errors import SegsuiteError
+from napari_segsuite.io import label_store, read_segmentation
+from napari_segsuite.io.label_store import LabelStore
+from napari_segsuite.types import Image, Model, ModelSpec
+
+CHUNK_VOXELS = {2: 2**24, 3: 2**24}
+"""A chunk has about this many voxels where none is wished; by the number of its axes."""
+ROUND = 64
+"""Chunks that are not a whole frame long are a multiple of this, so that files have even parts."""
+SHARE = {"label": 0.9, "link": 0.02, "write": 0.08}
+"""Rough share of the time, for the progress bar."""
+
+
+def run_store(
+    plan: Plan,
+    image: Image,
+    spec: ModelSpec,
+    out: Path,
+    executor: cf.Executor | None,
+    *,
+    model: Model | None = None,
+    source: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    version: str | None = None,
+    workers: int = 3,
+) -> Run:
+    """Segment into an OME-Zarr store.
+
+    Parameters
+    ----------
+    plan : Plan
+    image : Image
+    spec : ModelSpec
+    out : Path
+        A store of its own, or ``IMAGE.ome.zarr/labels/NAME``.
+    executor : Executor, optional
+        By default threads of this process: one reads, one computes maps, one decodes or writes.
+    model : Model, optional
+        An object to use instead of loading the one that the plan names; only without an executor.
+    source : mapping, optional
+        Identity of the input, by which an unfinished run over it is known again.
+    overwrite : bool
+        Replace a finished result once the new one is finished, and forget an unfinished one of other wishes.
+    version : str, optional
+        Of OME-Zarr.
+    workers : int
+        How many tasks the executor works on at once; about twice as many are handed out.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Segmentation
+        With labels on disk.
+    """
+    started = time.perf_counter()
+    plan = replace(plan, chunk=chunk_of(plan))
+    mine = {"fingerprint": plan.fingerprint, "source": dict(source or {})}
+    store = store_of(plan, image, out, version)
+    yield Progress(0, 1, "measuring contrast")
+    with locked(out, store.version, overwrite=overwrite, mine=mine) as begun, _threads(executor, workers) as hands:
+        work, plan, far = yield from _begun(begun, plan, image, spec, out, mine["source"], hands)
+        job = Job(plan, far, spec, work, store_of(plan, image, out, version), model)
+        pool = Pool(hands, 2 * workers)
+        try:
+            yield from _label(job, pool, 1 if executor is None else pool.most)
+            tally, job = yield from _link(job, image)
+            yield from _write(job, pool)
+        finally:
+            pool.stop()
+        job.store.finish(tally.segmentation(np.zeros((), np.uint8), time.perf_counter() - started))
+        finish(out)
+    return read_segmentation(out)
+
+
+def chunk_of(plan: Plan) -> tuple[int, ...]:
+    """The wished chunk, or the whole frame halved until it is small enough for a worker's memory."""
+    if plan.options.chunk:
+        return plan.chunk
+    size = dict(zip(plan.image["axes"], plan.image["shape"], strict=True))
+    chunk = [int(size[a]) for a in plan.axes]
+    while np.prod(chunk, dtype=float) > CHUNK_VOXELS[len(chunk)]:
+        longest = int(np.argmax(chunk))
+        chunk[longest] = -(-chunk[longest] // (2 * ROUND)) * ROUND
+    return tuple(chunk)
+
+
+def store_of(plan: Plan, image: Image, out: Path, version: str | None) -> LabelStore:
+    """How the result of a plan will be stored."""
+    keep = [i for i, a in enumerate(image.axes) if a != "c"]
+    axes = "".join(image.axes[i] for i in keep)
+    chunk = dict(zip(plan.axes, plan.chunk, strict=True))
+    return label_store.plan_store(out, axes, [image.shape[i] for i in keep], [chunk.get(a, 1) for a in axes], version=version)
+
+
+def _threads(executor: cf.Executor | None, workers: int) -> Any:
+    """The executor, not ended at the end; or threads of our own, which are."""
+    return cf.ThreadPoolExecutor(workers) if executor is None else _Lent(executor)
+
+
+@dataclass
+class _Lent:
+    executor: cf.Executor
+
+    def __enter__(self) -> cf.Executor:
+        return self.executor
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _begun(
+    begun: Begun | None, plan: Plan, image: Image, spec: ModelSpec, out: Path, source: Mapping[str, Any], hands: cf.Executor
+) -> Generator[Progress, None, tuple[Work, Plan, Image]]:
+    """Go on with what is there, or write down what will be done."""
+    if begun is not None:
+        work = Work(out, begun.token)
+        work.make()
+        # The chunks are those that the run began with: what is done is cut that way, and the result does not depend on it.
+        plan = replace(plan, limits=begun.plan.limits, chunk=begun.plan.chunk)
+        return work, plan, scratch.portable(image, work.folder)
+    holder = Work(out, "pixels")
+    holder.make()
+    far = scratch.portable(image, holder.folder)
+    plan = yield from waited(hands.submit(_measured, plan, far, spec))
+    work = begin_job(out, plan, source)
+    return work, plan, far
+
+
+def _measured(plan: Plan, image: Image, spec: ModelSpec) -> Plan:
+    from napari_segsuite.engine import measure
+
+    return replace(plan, limits=measure.limits(image, plan, spec))
+
+
+def _label(job: Job, pool: Pool, decoding: int) -> Generator[Progress, None, None]:
+    """Compute all chunks that are not there yet."""
+    layout = Layout(job.plan, job.spec)
+    done = {int(name) for name in job.work.records("chunks").names()}
+    order = Labelling(layout, done, {int(name) for name in job.work.records("tiles").names()}, job.plan.options.batch)
+    total, had = layout.chunks, len(done)
+    computed = 0
+    while not order.finished:
+        while pool.room and (task := _following(job, order, pool, decoding)):
+            pool.hand_out(task)
+        if pool.idle:
+            break
+        for task in pool.wait():
+            if task.kind == "predict":
+                order.predicted(task.number)
+                computed += len(task.number)
+            else:
+                for tile in order.decoded(task.number[0]):
+                    job.work.records("tiles").drop(name_of(tile))
+        share = max(len(order.done) - had, 0) + min(computed / max(layout.tiles, 1) * total, total - had) if had < total else total
+        yield _progress("label", (had + share / 2) / total, f"segmenting: {len(order.done)} of {total} chunks")
+    _check(pool, "chunk")
+
+
+def _following(job: Job, order: Labelling, pool: Pool, decoding: int) -> Task | None:
+    """The next task: a chunk as soon as it can be decoded, since that frees its tiles."""
+    if pool.count("decode") < decoding and (chunk := order.next_chunk()) is not None:
+        return Task("decode", (chunk,), tasks.decode, (job, chunk))
+    tiles = order.next_tiles()
+    return Task("predict", tuple(tiles), tasks.predict, (job, tiles)) if tiles else None
+
+
+def _link(job: Job, image: Image) -> Generator[Progress, None, tuple[Tally, Job]]:
+    """Number the segments of all frames, and decide the type of their ids."""
+    layout, tally = Layout(job.plan, job.spec), Tally(job.plan, image, job.spec)
+    for told in job.work.notes():
+        tally.note(int(told.get("filled", 0)), str(told.get("device", "")), told.get("notices", ()))
+    frames, largest = list(np.ndindex(*layout.frames)), 0
+    records = job.work.records("frames")
+    for k, at in enumerate(frames):
+        found = tasks.joined(job, k)
+        final = tally.number(at, found)
+        largest = max(largest, int(final.max(initial=0)))
+        records.put(f"{k}.starts.npy", _npy(np.asarray(found.starts, np.int64)))
+        records.put(f"{k}.npy", _npy(final))
+        yield _progress("link", (k + 1) / len(frames), "joining the chunks")
+    store = label_store.of_type(job.store, "uint64" if largest > np.iinfo(np.uint32).max else "uint32")
+    store.create()
+    return tally, replace(job, store=store)
+
+
+def _write(job: Job, pool: Pool) -> Generator[Progress, None, None]:
+    """Write the result: the finest level with the next, then each level from the one above."""
+    done, levels = job.work.records("blocks").names(), job.store.levels
+    first = min(1, len(levels) - 1)
+    total = sum(int(np.prod(grid.counts)) * (8 if k == first else 1) for k, grid in enumerate(levels) if k >= first)
+    written = 0
+    for level in range(first, len(levels)):
+        todo = _blocks(job, level, first, done)
+        weight = 8 if level == first else 1
+        written += weight * sum(block_name(level, at) in done for at in product(*map(range, levels[level].counts)))
+        for _ in _all(pool, todo):
+            written += weight
+            yield _progress("write", min(written / total, 1.0), "writing the labels")
+        _check(pool, "block")
+
+
+def _blocks(job: Job, level: int, first: int, done: set[str]) -> Iterator[Task]:
+    for at in product(*map(range, job.store.levels[level].counts)):
+        if block_name(level, at) not in done:
+            call: tuple[Callable[..., Any], tuple[Any, ...]] = (tasks.relabel, (job, at)) if level == first else (tasks.shrink, (job, level, at))
+            yield Task("block", (level, *at), *call)
+
+
+def _all(pool: Pool, todo: Iterator[Task]) -> Iterator[Task]:
+    """Do independent tasks; gives each when it is done."""
+    while True:
+        while pool.room and (task := next(todo, None)):
+            pool.hand_out(task)
+        if pool.idle:
+            return
+        yield from pool.wait()
+
+
+def _check(pool: Pool, what: str) -> None:
+    """Complain about tasks that failed.
+
+    Raises
+    ------
+    SegsuiteError
+        The first reason; what is finished stays, and starting again goes on.
+    """
+    if not pool.failed:
+        return
+    task, error = pool.failed[0]
+    if isinstance(error, SegsuiteError):
+        raise error
+    where = ", ".join(map(str, task.number))
+    found = f"{what} {where} failed: {type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+    raise SegsuiteError(found, do="What is finished is kept; start the same run again to go on.") from error
+
+
+def _npy(array: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def _progress(stage: str, share: float, message: str) -> Progress:
+    before = {"label": 0.0, "link": SHARE["label"], "write": SHARE["label"] + SHARE["link"]}[stage]
+    return Progress(round(1000 * (before + SHARE[stage] * share)), 1000, message)

@@ -1,0 +1,244 @@
+"""What a run over a large volume keeps on disk while it works: what the job is, what is done, and who is at it.
+
+In the store that is being written lies a folder `FOLDER`::
+
+    job.json   the plan, its contrast constants, and the identity of what was read
+    lock       held by the one process that coordinates
+    TOKEN/     tiles   integer maps of tiles, as long as a chunk needs them
+               labels  piece numbers of chunks
+               chunks  rows and faces of chunks; a chunk without a record here is not computed
+               frames  final labels of the pieces of a frame
+               blocks  one empty record per finished block of the result
+               notes   what workers had to say
+
+Every record is written atomically, so that a process may be killed at any moment. The folder is deleted when the result is finished.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from napari_segsuite.engine.options import Options
+from napari_segsuite.engine.plan import Plan
+from napari_segsuite.errors import InputError, OutputError
+from napari_segsuite.io import label_store
+from napari_segsuite.io.commit import check_free, remove
+from napari_segsuite.io.faults import AGAIN, writing
+from napari_segsuite.io.ome_zarr_write import check_replaceable
+from napari_segsuite.io.packed import Records
+
+FOLDER = ".segsuite"
+FORMAT = 1
+KINDS = ("tiles", "labels", "chunks", "frames", "blocks", "notes")
+
+
+@dataclass(frozen=True)
+class Work:
+    """The folders of one job's records.
+
+    Attributes
+    ----------
+    store : Path
+        The result.
+    token : str
+        Names the folder; a job that replaces another has another one, so that workers of the old job cannot write into the new.
+    """
+
+    store: Path
+    token: str
+
+    @property
+    def folder(self) -> Path:
+        """All records."""
+        return self.store / FOLDER / self.token
+
+    def records(self, kind: str) -> Records:
+        """Those of one of `KINDS`."""
+        return Records(self.folder / kind)
+
+    def make(self) -> None:
+        """Make the folders."""
+        with writing(self.folder):
+            for kind in KINDS:
+                (self.folder / kind).mkdir(parents=True, exist_ok=True)
+
+    def note(self, name: str, told: Mapping[str, Any]) -> None:
+        """Keep what a worker has to say; the same name says the same."""
+        notes = self.records("notes")
+        if not (notes.folder / name).exists():
+            notes.put(name, json.dumps(told).encode())
+
+    def notes(self) -> list[dict[str, Any]]:
+        """All that was said, in an order that does not depend on who was first."""
+        folder = self.records("notes").folder
+        return [json.loads((folder / name).read_bytes()) for name in sorted(self.records("notes").names())]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A job as it is found on disk.
+
+    Attributes
+    ----------
+    plan : Plan
+        With its contrast constants.
+    source : mapping
+        Identity of the input (`resume.identity`); empty for one that is no file.
+    token : str
+    """
+
+    plan: Plan
+    source: Mapping[str, Any]
+    token: str
+
+
+@contextmanager
+def locked(store: Path, version: str, *, overwrite: bool, mine: Mapping[str, Any]) -> Iterator[Begun | None]:
+    """Hold a store for as long as a run writes it, made ready for that.
+
+    Parameters
+    ----------
+    store : Path
+    version : str
+        Of OME-Zarr, for a new store.
+    overwrite : bool
+        Replace what is there: a finished result steps aside until the new one is finished, an unfinished one of other wishes is deleted.
+    mine : mapping
+        ``fingerprint`` and ``source`` of the job; an unfinished run of another one is not gone on with.
+
+    Yields
+    ------
+    Begun or None
+        The unfinished run of the same job, if there is one.
+
+    Raises
+    ------
+    OutputError
+        Another process writes the store, it is finished, or it holds something else.
+    """
+    if not label_store.is_unfinished(store):
+        check_replaceable(store, overwrite=overwrite, labels=True)
+        _step_aside(store)
+        label_store.begin(store, version)
+    folder = store / FOLDER
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
+    lock = FileLock(folder / "lock", timeout=0)
+    try:
+        with writing(folder):
+            lock.acquire()
+    except Timeout as error:
+        found = f"another process is writing {store}"
+        raise OutputError(found, do="Wait until it is done, stop it, or choose another output.") from error
+    try:
+        begun = read_job(store)
+        if begun is not None and not _same(begun, mine):
+            if not overwrite:
+                raise OutputError(f"{store} holds an unfinished run {_difference(begun, mine)}", do="Choose another output, or --overwrite.")
+            _forget(store)
+            begun = None
+        yield begun
+    finally:
+        lock.release()
+        if not label_store.is_unfinished(store):
+            with suppress(OSError):
+                (folder / "lock").unlink(missing_ok=True)
+                folder.rmdir()
+
+
+def begin_job(store: Path, plan: Plan, source: Mapping[str, Any]) -> Work:
+    """Write down what the job is, before anything of it is done."""
+    work = Work(store, uuid4().hex[:12])
+    work.make()
+    told = {"format": FORMAT, "token": work.token, "fingerprint": plan.fingerprint, "plan": plan.to_json(), "source": dict(source)}
+    Records(store / FOLDER).put("job.json", json.dumps(told, indent=1).encode())
+    return work
+
+
+def read_job(store: Path) -> Begun | None:
+    """The job that a store's records belong to; None where none was begun.
+
+    Raises
+    ------
+    InputError
+        The description is damaged, or of another version.
+    """
+    path = store / FOLDER / "job.json"
+    try:
+        told = json.loads(path.read_bytes())
+        if told["format"] != FORMAT:
+            raise InputError(f"the unfinished run in {store} has format {told['format']}", str(FORMAT), "Go on with the version that began it.")
+        return Begun(plan_of(told["plan"]), dict(told["source"]), str(told["token"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"job description {path} is damaged ({type(error).__name__})", do=AGAIN) from error
+
+
+def plan_of(told: Mapping[str, Any]) -> Plan:
+    """A plan from its JSON."""
+    as_tuples = {name: tuple(told[name]) for name in ("channels", "zoom", "chunk", "notices")}
+    limits = tuple((float(a), float(b)) for a, b in told["limits"])
+    return Plan(**{**told, **as_tuples, "limits": limits, "options": Options.from_json(told["options"])})
+
+
+def finish(store: Path) -> None:
+    """Delete what only the run needed, and what its result replaces; the lock goes last."""
+    folder = store / FOLDER
+    for entry in list(folder.iterdir()) if folder.is_dir() else []:
+        if entry.name != "lock":
+            with suppress(OSError):
+                remove(entry)
+    with suppress(OSError):
+        remove(before(store))
+
+
+def before(store: Path) -> Path:
+    """Where a result that is being replaced waits until the new one is finished."""
+    return store.with_name(f".{store.name[:120]}.before")
+
+
+def _step_aside(store: Path) -> None:
+    if not os.path.lexists(store):
+        return
+    with writing(store):
+        remove(before(store))
+        os.replace(store, before(store))
+
+
+def _forget(store: Path) -> None:
+    """Delete the records and arrays of an unfinished run."""
+    with writing(store):
+        (store / FOLDER / "job.json").unlink(missing_ok=True)
+        for entry in store.iterdir():
+            if entry.is_dir() and entry.name != FOLDER:
+                shutil.rmtree(entry)
+        for entry in (store / FOLDER).iterdir():
+            if entry.name != "lock":
+                remove(entry)
+
+
+def _same(begun: Begun, mine: Mapping[str, Any]) -> bool:
+    return begun.plan.fingerprint == mine["fingerprint"] and begun.source == dict(mine["source"])
+
+
+def _difference(begun: Begun, mine: Mapping[str, Any]) -> str:
+    if begun.source != dict(mine["source"]):
+        return "over another input, or over this one before it changed"
+    return "with other options, another version of the model or other voxel sizes"
+
+
+def check_place(store: Path, *, overwrite: bool) -> None:
+    """Complain early about an output that could not be written."""
+    if not label_store.is_unfinished(store):
+        check_free(store, overwrite=overwrite)

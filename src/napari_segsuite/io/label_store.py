@@ -1,0 +1,155 @@
+"""OME-Zarr labels that come into being block by block: made empty, filled by many processes at once, and called finished by one last write.
+
+Until then the store's group says that it is not finished, and has no OME-Zarr metadata that a reader could take it for a result by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import LocalStore
+
+from napari_segsuite.io import ngff, ome_zarr_write, pyramid
+from napari_segsuite.io.faults import reading, writing
+from napari_segsuite.io.record import FORMAT, KEY, UNFINISHED, segmentation_record
+from napari_segsuite.io.shards import Grid, inner_of
+from napari_segsuite.io.table import tidy
+from napari_segsuite.types import SPATIAL, Segmentation
+
+@dataclass(frozen=True)
+class LabelStore:
+    """Where and how a pyramid of labels is stored.
+
+    Attributes
+    ----------
+    path : Path
+    axes : str
+    levels : tuple of Grid
+        Finest first. A block of a level is made of whole blocks of the level above it.
+    factors : tuple of tuples of int
+        How much each level shrinks the one above it.
+    version : {'0.4', '0.5'}
+    inside : bool
+        Whether it lies in the ``labels`` group of an image.
+    """
+
+    path: Path
+    axes: str
+    levels: tuple[Grid, ...]
+    factors: tuple[pyramid.Factors, ...]
+    version: str
+    inside: bool = False
+
+    def create(self) -> None:
+        """Make the arrays; what an earlier run wrote into them stays."""
+        with writing(self.path):
+            group = zarr.open_group(LocalStore(self.path), mode="r+")
+            for grid in self.levels:
+                if grid.folder.name not in group:
+                    grid.create(group, self.axes)
+
+    def above(self, level: int, at: Sequence[int]) -> list[tuple[int, ...]]:
+        """The blocks of the level above that a block is made of."""
+        fine, coarse = self.levels[level - 1], self.levels[level]
+        sides = []
+        for s, f, b, count in zip(coarse.box(at), self.factors[level - 1], fine.block, fine.counts, strict=True):
+            sides.append(range(s.start * f // b, min(-(-s.stop * f // b), count)))
+        return list(product(*sides))
+
+    def shrink_into(self, level: int, at: Sequence[int], blocks: Sequence[tuple[tuple[int, ...], NDArray[Any]]], lower: NDArray[Any]) -> None:
+        """Put every n-th voxel of blocks of the level above where it belongs in a block of this level."""
+        fine, coarse, factors = self.levels[level - 1], self.levels[level], self.factors[level - 1]
+        for place, block in blocks:
+            here = fine.box(place)
+            first = [-(-s.start // f) for s, f in zip(here, factors, strict=True)]
+            picked = block[tuple(slice(a * f - s.start, None, f) for a, f, s in zip(first, factors, here, strict=True))]
+            target = tuple(slice(a - o.start, a - o.start + n) for a, o, n in zip(first, coarse.box(at), picked.shape, strict=True))
+            lower[target] = picked
+
+    def read(self, level: int, at: Sequence[int]) -> NDArray[Any]:
+        """Read a block that was written."""
+        grid = self.levels[level]
+        with reading(grid.folder):
+            return np.asarray(zarr.open_array(LocalStore(grid.folder, read_only=True), mode="r")[grid.box(at)])
+
+    def finish(self, segmentation: Segmentation) -> None:
+        """Write the table and, last of all, the metadata that makes the store a result."""
+        with writing(self.path):
+            group = zarr.open_group(LocalStore(self.path), mode="r+")
+            segments = tidy(segmentation.segments)
+            ome_zarr_write.write_labels_table(group, segments)
+            told = ngff.image_label(segments, segmentation.classes, inside=self.inside, version=self.version)
+            scales = ome_zarr_write.scales_of(segmentation, [grid.shape for grid in self.levels], "nearest", self.version)
+            ome = {"multiscales": [scales], "image-label": told}
+            group.update_attributes({**ngff.wrapped(ome, self.version), KEY: segmentation_record(segmentation, table=False)})
+        if self.inside:
+            ome_zarr_write.register(self.path, self.version)
+
+
+def plan_store(
+    path: Path, axes: str, shape: Sequence[int], block: Sequence[int], *, version: str | None = None, dtype: str = "uint32"
+) -> LabelStore:
+    """Decide how labels will be stored, without touching the disk except to look at the image that they belong to.
+
+    Parameters
+    ----------
+    path : Path
+        A store of its own, or ``IMAGE/labels/NAME``.
+    axes, shape
+        Of the labels.
+    block : sequence of int
+        What is written in one go, per axis.
+    version : str, optional
+        Of OME-Zarr, ``"0.5"`` by default; inside an image that of the image.
+    dtype : str
+    """
+    parent = ome_zarr_write.parent_of(path)
+    if parent is not None:
+        version, factors = ome_zarr_write.like_image(parent, axes, version)
+    else:
+        version, factors = version or ome_zarr_write.DEFAULT_VERSION, pyramid.plan_factors(axes, shape)
+    spatial = sum(a in SPATIAL for a in axes)
+    levels, size = [], tuple(shape)
+    for k in range(len(factors) + 1):
+        size = pyramid.shrunk(size, factors[k - 1]) if k else size
+        own = tuple(min(b, n) for b, n in zip(block, size, strict=True))
+        levels.append(Grid(path / str(k), size, own, inner_of(own, spatial), dtype, ngff.check_version(version)))
+    return LabelStore(path, axes, tuple(levels), tuple(factors), version, parent is not None)
+
+
+def of_type(store: LabelStore, dtype: str) -> LabelStore:
+    """The same store with another type of ids."""
+    return replace(store, levels=tuple(replace(grid, dtype=dtype) for grid in store.levels))
+
+
+def begin(path: Path, version: str) -> None:
+    """Make the group of a store that is not finished."""
+    with writing(path):
+        if path.parent.name == "labels" and ome_zarr_write.parent_of(path):
+            ome_zarr_write.prepare_parent(path, version)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        group = zarr.open_group(LocalStore(path), mode="a", zarr_format=ngff.check_version(version))
+        group.update_attributes({KEY: {"format": FORMAT, "kind": UNFINISHED}})
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether there is a store at `path` that a run has not finished."""
+    try:
+        attributes = zarr.open_group(LocalStore(path, read_only=True), mode="r").attrs.asdict()
+    except (OSError, ValueError, KeyError):
+        return False
+    record = attributes.get(KEY)
+    return isinstance(record, dict) and record.get("kind") == UNFINISHED
+
+
+def voxels(store: LabelStore) -> int:
+    """Number of voxels of the finest level."""
+    return prod(store.levels[0].shape)

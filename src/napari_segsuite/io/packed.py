@@ -1,0 +1,126 @@
+"""Named arrays in one run of bytes: compressed, each with a checksum, and a folder of such records that is written atomically.
+
+Records are what a run over a large volume leaves behind while it works. One that is there is whole: it is written beside its name, forced
+to the disk, and takes its name in one rename.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from numcodecs import zstd  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from napari_segsuite.errors import InputError
+from napari_segsuite.io.faults import AGAIN, writing
+
+MAGIC = b"segs1\n"
+_HEAD = struct.Struct("<6sII")
+
+
+def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Compress arrays (zstd, level 1) behind a header that says where each is, with CRC-32 checksums of header and arrays.
+
+    >>> unpack(pack({"a": np.arange(3), "b": np.zeros((0, 2))}))["a"]
+    array([0, 1, 2])
+    """
+    entries, parts, at = [], [], 0
+    for name, array in arrays.items():
+        flat = np.ascontiguousarray(array)
+        data = zstd.compress(flat, 1) if flat.nbytes else b""
+        entries.append([name, flat.dtype.str, list(array.shape), at, len(data), zlib.crc32(data)])
+        parts.append(data)
+        at += len(data)
+    header = json.dumps(entries).encode()
+    return b"".join([_HEAD.pack(MAGIC, len(header), zlib.crc32(header)), header, *parts])
+
+
+def unpack(packed: bytes, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Read what `pack` made, or those of its arrays that are named.
+
+    Raises
+    ------
+    ValueError
+        The bytes are damaged or truncated.
+    """
+    magic, length, checksum = _HEAD.unpack_from(packed) if len(packed) >= _HEAD.size else (b"", 0, 0)
+    header = packed[_HEAD.size : _HEAD.size + length]
+    if magic != MAGIC or zlib.crc32(header) != checksum:
+        raise ValueError("the header is damaged")
+    out: dict[str, NDArray[Any]] = {}
+    for name, kind, shape, at, size, crc in json.loads(header):
+        if names is not None and name not in names:
+            continue
+        data = packed[_HEAD.size + length + at : _HEAD.size + length + at + size]
+        if len(data) != size or zlib.crc32(data) != crc:
+            raise ValueError(f"array {name!r} is damaged")
+        out[name] = np.frombuffer(zstd.decompress(data) if size else b"", kind).reshape(shape)
+    return out
+
+
+class Records:
+    """A folder of records by name; cheap to send to other processes, and safe to use from many at once.
+
+    Parameters
+    ----------
+    folder : Path
+        Must be there: a record is never put into a folder that somebody deleted, because then nobody waits for it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a record whole or not at all; the same name again replaces it.
+
+        Raises
+        ------
+        OutputError
+            The disk is full, the folder is gone or may not be written to.
+        """
+        path = self.folder / name
+        part = path.with_name(f".{path.name}.{uuid4().hex[:12]}")
+        try:
+            with writing(path):
+                with part.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(part, path)
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    def get(self, name: str, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+        """Read the arrays of a record.
+
+        Raises
+        ------
+        InputError
+            It is missing or damaged.
+        """
+        path = self.folder / name
+        try:
+            return unpack(path.read_bytes(), names)
+        except (OSError, ValueError) as error:
+            raise InputError(f"record {path} cannot be read ({error})", do=AGAIN) from error
+
+    def names(self) -> set[str]:
+        """Names of the records that are there."""
+        with suppress(FileNotFoundError):
+            return {entry.name for entry in os.scandir(self.folder) if not entry.name.startswith(".")}
+        return set()
+
+    def drop(self, name: str) -> None:
+        """Delete a record, if it is there."""
+        with suppress(OSError):
+            (self.folder / name).unlink(missing_ok=True)
