@@ -6,15 +6,18 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+MODEL_NAMES = {"nuclei3d": "nuclei-3d"}
+"""Modules whose benchmark is called like the model that it measures."""
+
 
 def main() -> int:
     """Import ``benchmarks.NAME`` and call its ``main``."""
-    names = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+    names = {MODEL_NAMES.get(path.stem, path.stem): path.stem for path in sorted(Path(__file__).parent.glob("[!_]*.py"))}
     if len(sys.argv) < 2 or sys.argv[1] not in names:
         sys.stderr.write(f"usage: python -m benchmarks NAME [OPTION ...], where NAME is one of {', '.join(names)}\n")
         return 2
     name = sys.argv.pop(1)
-    import_module(f"benchmarks.{name}").main()
+    import_module(f"benchmarks.{names[name]}").main()
     return 0
 
 

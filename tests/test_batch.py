@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from napari_segsuite import read, read_segmentation, segment, write
 from napari_segsuite.arrays import as_image
-from napari_segsuite.batch import Batch, Done, pairs, segment_all, stem
+from napari_segsuite.batch import Batch, Done, segment_all
 from napari_segsuite.engine.options import Options
 from napari_segsuite.errors import InputError, SegsuiteError
 from napari_segsuite.io import write_result
+from napari_segsuite.pairing import pairs, stem
 
 Segsuite = Callable[..., Any]
 

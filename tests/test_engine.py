@@ -450,7 +450,7 @@ def test_more_objects_than_32_bits_can_number_get_64(before: int, dtype: type, m
     class Later(gather.Frames):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
-            self.things = before
+            self.tally.things = before
 
     monkeypatch.setattr(gather, "Frames", Later)
     pixels = np.zeros((2, 8, 8), np.uint8)

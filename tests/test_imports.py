@@ -27,21 +27,23 @@ GUI = ("napari", "magicgui", "qtpy", "superqt", "vispy", "PyQt5", "PyQt6", "PySi
 
 # By name, not by looking into folders: a module that is gone must be noticed, and a new one must be thought about.
 LIGHT = (
-    *named("", "_version types errors arrays synthetic batch cli resume terminal"),
-    *named("engine", "gather link measure options pixels plan run scratch"),
+    *named("", "_version types errors arrays synthetic batch cli cluster info pairing resume terminal"),
+    *named(
+        "engine", "forecast gather join layout link measure options pixels plan progress reader run schedule scratch tasks tiles volume work zoom"
+    ),
     *named(
         "io",
-        "blocks commit faults geometry ids inputs labels lazy ngff ome_zarr ome_zarr_write overlay pyramid raster record store table "
+        "blocks commit faults geometry ids inputs label_store labels lazy ngff ome_zarr ome_zarr_write overlay packed pyramid raster record shards store table "
         "tiff tiff_check tiff_meta tiff_write units",
     ),
     *named("metrics", "objects scores table voxels"),
-    *named("models", "classical"),
+    *named("models", "classical orthogonal"),
 )
 HEAVY = (
     *named("codecs", "centers pieces runs semantic targets"),
-    *named("engine", "chunk tiles"),
+    *named("engine", "chunk"),
     *named("models", "folder nets torch_model"),
-    *named("training", "augment fit losses nuclei samples"),
+    *named("training", "augment fit losses nuclei nuclei3d recipe samples shapes volumes"),
 )
 VIEWER = (*named("viewer", "cards child editors files form layers panel pickers results samples segment settings show worker"),)
 

@@ -25,7 +25,7 @@ from napari_segsuite.models.torch_model import precision_of
 from napari_segsuite.training import losses
 from napari_segsuite.training.augment import Augmentation, change_intensity, crop_warped
 from napari_segsuite.training.fit import Average, Progress, Schedule, fit
-from napari_segsuite.training.nuclei import Course
+from napari_segsuite.training.recipe import Course
 from napari_segsuite.training.samples import Crops, pair
 from napari_segsuite.types import Class
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures as cf
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from napari_segsuite.engine.options import check
 from napari_segsuite.engine.plan import Options, Plan, resolve
 from napari_segsuite.engine.run import Progress, result, run
 from napari_segsuite.errors import InputError, OptionError, OutputError, SegsuiteError
-from napari_segsuite.io import list_inputs, module_of, read, sidecars_of, write, write_result
-from napari_segsuite.io.faults import check_is_there, writing
+from napari_segsuite.io import label_store, list_inputs, module_of, read, read_segmentation, sidecars_of, write, write_beside, write_result
+from napari_segsuite.io.faults import writing
 from napari_segsuite.models import load_spec
+from napari_segsuite.pairing import stem
 from napari_segsuite.resume import INPUT, identity, is_finished
 from napari_segsuite.types import Image, ModelSpec, Segmentation
 
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Batch:
-    """What is wished for all inputs: where to, how, in which format, and how to read."""
+    """What is wished for all inputs: where to, how, in which format, how to read, and who computes (`engine.volume.run_store`)."""
 
     out: Path
     options: Options
@@ -38,6 +40,9 @@ class Batch:
     overwrite: bool = False
     axes: str | None = None
     scene: int | str | None = None
+    version: str | None = None
+    executor: cf.Executor | None = None
+    workers: int = 3
 
     @property
     def single(self) -> bool:
@@ -48,6 +53,11 @@ class Batch:
     def store(self) -> Path | None:
         """The zarr store that `out` lies in, where it does."""
         return next((p for p in self.out.parents if p.suffix.lower() == ".zarr"), None)
+
+    @property
+    def grows(self) -> bool:
+        """Whether results are OME-Zarr stores, which come into being on disk."""
+        return self.store is not None or (module_of(self.out) == "ome_zarr" if self.single else self.format == "ome-zarr")
 
     def paths_of(self, source: Path) -> dict[str, Path]:
         """Where the ``labels`` of an input go and, in a folder, its ``segments`` and ``run``."""
@@ -125,26 +135,32 @@ def segment_all(inputs: Sequence[str | Path], batch: Batch, show: Show) -> Itera
             yield Done(str(source), error=_why(error))
 
 
-def pairs(pred: Path, true: Path) -> list[tuple[Path, Path]]:
-    """Find which labels belong to which truth: two files, or files of the same stem in two folders.
+def forecasts(inputs: Sequence[str | Path], batch: Batch, workers: int) -> Iterator[dict[str, Any]]:
+    """What segmenting each input would take (`engine.forecast.forecast`), or why it cannot be done; nothing is written.
 
     Raises
     ------
-    InputError
-        One is missing, one is a folder and the other is not, or a file has no partner or two; they are named.
+    SegsuiteError
+        As `segment_all`, before anything is done.
     """
-    check_is_there(pred)
-    check_is_there(true)
-    if not _is_folder(pred) and not _is_folder(true):
-        return [(pred, true)]
-    if not (_is_folder(pred) and _is_folder(true)):
-        raise InputError(f"one of {pred} and {true} is a file, and the other a folder", "two files, or two folders")
-    predictions, truths = _by_stem(pred), _by_stem(true)
-    alone = sorted({*predictions} ^ {*truths})
-    if alone:
-        shown = ", ".join(map(repr, alone[:8])) + (", ..." if len(alone) > 8 else "")
-        raise InputError(f"there are files in only one of {pred} and {true}: {shown}", "the same names in both, with or without '_labels'")
-    return [(predictions[name], truths[name]) for name in sorted(predictions)]
+    from napari_segsuite.engine.forecast import forecast
+
+    check(batch.options)
+    spec = load_spec(batch.options.model)
+    sources, missing = _listed(inputs)
+    _check_targets(sources, batch)
+    yield from ({"input": one.source, "error": one.error} for one in missing)
+    for source in sources:
+        try:
+            image = read(source, axes=batch.axes, scene=batch.scene)
+            plan = resolve(image, batch.options, spec)
+            yield {
+                "input": str(source),
+                "out": str(batch.paths_of(source)["labels"]),
+                **forecast(plan, image, plan.spec_of(spec), workers, grows=batch.grows),
+            }
+        except SegsuiteError as error:
+            yield {"input": str(source), "error": str(error)}
 
 
 def demo(out: Path, show: Show) -> Done:
@@ -175,17 +191,6 @@ def demo(out: Path, show: Show) -> Done:
     return _done("demo", found, paths)
 
 
-def stem(path: Path) -> str:
-    """Name of a file without its suffixes, and without the ``_labels`` of our own results.
-
-    >>> stem(Path("a/cells.ome.tif")), stem(Path("cells_labels.ome.zarr"))
-    ('cells', 'cells')
-    """
-    from napari_segsuite.io.geometry import stem_of
-
-    return stem_of(path).removesuffix("_labels")
-
-
 def _segment(source: Path, batch: Batch, spec: ModelSpec, show: Show) -> Done:
     before = identity(source, batch.scene)
     image = read(source, axes=batch.axes, scene=batch.scene)
@@ -194,17 +199,50 @@ def _segment(source: Path, batch: Batch, spec: ModelSpec, show: Show) -> Done:
     finished = None if batch.overwrite else is_finished(paths, plan, before)
     if finished:
         return Done(str(source), paths)
-    found = _run(image, plan, str(source), show)
+    overwrite = batch.overwrite or finished is False
+    if not batch.grows:
+        found = _run(image, plan, str(source), show)
+        _check_unchanged(source, batch, before)
+        found = replace(found, provenance={**found.provenance, INPUT: before})
+        if batch.single:
+            _make(batch.out.parent)
+            return _done(str(source), found, {"labels": write(found, batch.out, overwrite=overwrite)})
+        return _done(str(source), found, write_result(found, batch.out, stem(source), format=batch.format, overwrite=overwrite))
+    if finished is False and not batch.overwrite and _is_whole(paths["labels"]):
+        found = read_segmentation(paths["labels"])  # a run was killed before it wrote what stands beside them
+    else:
+        found = _grow(image, plan, batch, paths, str(source), show, source=before, overwrite=overwrite)
+        _check_unchanged(source, batch, before)
+    return _done(str(source), found, paths if batch.single else write_beside(found, paths["labels"], overwrite=overwrite))
+
+
+def _grow(image: Image, plan: Plan, batch: Batch, paths: dict[str, Path], name: str, show: Show, **more: Any) -> Segmentation:
+    """Segment into an OME-Zarr store, or go on with that."""
+    if "run" in paths:
+        with writing(paths["run"]):
+            paths["run"].unlink(missing_ok=True)
+    if batch.store is None:
+        _make(paths["labels"].parent)
+
+    def tell(progress: Progress) -> None:
+        show(name, progress.done, progress.total, progress.message)
+
+    steps = run(plan, image, out=paths["labels"], executor=batch.executor, version=batch.version, workers=batch.workers, **more)
+    return result(steps, tell)
+
+
+def _check_unchanged(source: Path, batch: Batch, before: Mapping[str, Any]) -> None:
     if identity(source, batch.scene) != before:
         raise InputError(f"file {source} changed while it was segmented", do="Do it again when nothing writes to it any more.")
-    found = replace(found, provenance={**found.provenance, INPUT: before})
-    overwrite = batch.overwrite or finished is False
-    if not batch.single:
-        return _done(str(source), found, write_result(found, batch.out, stem(source), format=batch.format, overwrite=overwrite))
-    if batch.store is None:
-        with writing(batch.out):
-            batch.out.parent.mkdir(parents=True, exist_ok=True)
-    return _done(str(source), found, {"labels": write(found, batch.out, overwrite=overwrite)})
+
+
+def _is_whole(labels: Path) -> bool:
+    return labels.exists() and not label_store.is_unfinished(labels)
+
+
+def _make(folder: Path) -> None:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def _run(image: Image, plan: Plan, source: str, show: Show) -> Segmentation:
@@ -283,18 +321,3 @@ def _check_targets(sources: Sequence[Path], batch: Batch) -> None:
         if hit is not None and (hit == target or target.relative_to(hit).parts[0] != "labels"):
             word = "over" if hit == target else "into"
             raise OutputError(f"the result {labels} would be written {word} the input {here[hit]}", do="Choose another --out.")
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and module_of(path) is None
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """The label files of a folder by stem: our own results where there are any, else everything that can be read."""
-    ours = [p for p in sorted(folder.iterdir()) if module_of(p) is not None and stem(p) + "_labels" in p.name]
-    found: dict[str, Path] = {}
-    for path in ours or list_inputs([folder]):
-        if stem(path) in found:
-            raise InputError(f"files {found[stem(path)]} and {path} have one name", "one file per name")
-        found[stem(path)] = path
-    return found

@@ -1,4 +1,4 @@
-"""The command line: ``segsuite segment | evaluate | models | demo``; its flags are made from `Options`."""
+"""The command line: ``segsuite segment | evaluate | models | info | demo``; its flags are made from `Options`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import types as python_types
 import typing
 import warnings
 from collections.abc import Sequence
-from dataclasses import Field, fields
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Any
+
+if typing.TYPE_CHECKING:
+    from napari_segsuite.batch import Batch
 
 from napari_segsuite._version import __version__
 from napari_segsuite.engine.options import Options, hints
@@ -114,6 +117,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_segment(commands)
     _add_evaluate(commands)
     _add_models(commands)
+    about = _command(commands, "info", "what an image or a result is, and how far a run is")
+    about.add_argument("path", type=Path, metavar="PATH", help="a file or a zarr store")
+    about.add_argument("--json", action="store_true", help="print one JSON object")
+    about.set_defaults(command=_info)
     demo = _command(commands, "demo", "segment a picture that comes with the install")
     demo.add_argument("--out", type=Path, default=Path("segsuite-demo"), help="folder for the results [segsuite-demo]")
     demo.add_argument("--view", action="store_true", help="show the result in napari")
@@ -133,6 +140,10 @@ def _add_segment(commands: Any) -> None:
     segment.add_argument("--axes", help="what the stored axes are, where a file does not say: letters of tczyx")
     segment.add_argument("--scene", help="number or name of the image in files that hold several")
     segment.add_argument("--overwrite", action="store_true", help="do again what is done, and replace results that were made with other options")
+    segment.add_argument("--zarr-version", choices=["0.5", "0.4"], help="version of OME-Zarr [0.5; inside an image's store, that of the image]")
+    segment.add_argument("--workers", type=int, metavar="N", help="processes on this machine that work at once (for .ome.zarr results)")
+    segment.add_argument("--scheduler", metavar="ADDRESS", help="dask scheduler whose workers compute (for .ome.zarr results), as tcp://node1:8786")
+    segment.add_argument("--dry-run", action="store_true", help="print what would be done, and what it would take, as JSON; write nothing")
     segment.add_argument("--progress", choices=["auto", "bar", "json", "none"], default="auto", help=_PROGRESS)
     add_options(segment)
     segment.set_defaults(command=_segment)
@@ -160,13 +171,19 @@ def _add_models(commands: Any) -> None:
 
 def _segment(args: argparse.Namespace) -> int:
     from napari_segsuite.batch import Batch, segment_all
+    from napari_segsuite.cluster import executor
 
     scene = int(args.scene) if args.scene and args.scene.isdecimal() else args.scene
-    batch = Batch(args.out, options_of(args), args.format or "tif", args.overwrite, args.axes, scene)
+    batch = Batch(args.out, options_of(args), args.format or "tif", args.overwrite, args.axes, scene, args.zarr_version)
     if batch.single and args.format:
         raise OptionError(f"--format {args.format} is for a folder, and --out {args.out} is one file", "a folder as --out, or no --format")
+    if not batch.grows and (args.workers is not None or args.scheduler is not None or args.zarr_version):
+        raise OptionError("--workers, --scheduler and --zarr-version are for OME-Zarr results", "--out NAME.ome.zarr, or --format ome-zarr")
+    if args.dry_run:
+        return _dry_run(args, batch)
     failures = []
-    with shower(args.progress) as show:
+    with executor(args.workers, args.scheduler) as (hands, at_once), shower(args.progress) as show:
+        batch = replace(batch, executor=hands, workers=at_once)
         for done in segment_all(args.inputs, batch, show.progress):
             show.line(json.dumps(done.to_json()) if args.progress == "json" else str(done))
             if done.error:
@@ -176,10 +193,28 @@ def _segment(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
+def _dry_run(args: argparse.Namespace, batch: Batch) -> int:
+    from napari_segsuite.batch import forecasts
+
+    failures = 0
+    for told in forecasts(args.inputs, batch, args.workers or 1):
+        say(json.dumps(told))
+        failures += "error" in told
+    return 1 if failures else 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    from napari_segsuite.info import info, text
+
+    told = info(args.path)
+    say(json.dumps(told) if args.json else text(told))
+    return 0
+
+
 def _evaluate(args: argparse.Namespace) -> int:
-    from napari_segsuite.batch import pairs
     from napari_segsuite.io import read, read_segmentation
     from napari_segsuite.metrics import evaluate
+    from napari_segsuite.pairing import pairs
 
     found = pairs(args.pred, args.true)
     # Labels have no negative ids, but the pixels of a truth may, where they are to be left out.

@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from napari_segsuite.engine.plan import Plan
+from napari_segsuite.engine.volume import INPUT as INPUT
 from napari_segsuite.errors import OutputError, SegsuiteError
-from napari_segsuite.io import read_segmentation
+from napari_segsuite.io import label_store, read_segmentation
 from napari_segsuite.io.faults import reading
-
-INPUT = "input"
-"""Under this name the identity of what was read is kept in a result's provenance."""
 
 _METADATA = ("zarr.json", ".zattrs", ".zarray", ".zgroup", ".zmetadata")
 
@@ -49,9 +47,10 @@ def is_finished(paths: Mapping[str, Path], plan: Plan, source: Mapping[str, Any]
     Raises
     ------
     OutputError
-        What is there is the result of another job; the difference is named.
+        What is there is the result of another job; the difference is named. An unfinished store counts as nothing here: who goes on
+        with it finds out whether it is of this job.
     """
-    there = [path for path in paths.values() if os.path.lexists(path)]
+    there = [path for path in paths.values() if os.path.lexists(path) and not label_store.is_unfinished(path)]
     if not there:
         return None
     told = _told(paths)

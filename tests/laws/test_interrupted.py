@@ -21,6 +21,8 @@ import pytest
 import tifffile
 
 from napari_segsuite import read_segmentation
+from napari_segsuite.errors import InputError
+from napari_segsuite.io import label_store
 from napari_segsuite.synthetic import nuclei
 
 NAMES = ("a", "b")
@@ -50,7 +52,15 @@ def told(path: Path) -> Any:
 
 
 def visible(out: Path) -> dict[str, Path]:
-    return {path.name: path for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else {}
+    """What looks finished; a store that is not says so, and nobody can read it as a result."""
+    found = {path.name: path for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else {}
+    grown = {
+        name for name, path in found.items() if path.suffix == ".zarr" and (label_store.is_unfinished(path) or not (path / "zarr.json").exists())
+    }
+    for name in grown:
+        with pytest.raises(InputError):
+            read_segmentation(found[name])
+    return {name: path for name, path in found.items() if name not in grown}
 
 
 def hidden(out: Path) -> list[str]:

@@ -178,7 +178,7 @@ def test_another_model_of_the_same_name_changes_the_fingerprint(part: str) -> No
         ({"batch": 2.5}, "Batch is 2.5. Needed: a whole number from 1 to 256."),
         ({"batch": None}, "Batch is None. Needed: a whole number from 1 to 256."),
         ({"flips": "yes"}, "Flips is 'yes'. Needed: True or False."),
-        ({"stack": "both"}, "Stack is 'both'. Needed: 'volume' or 'slices'."),
+        ({"stack": "both"}, "Stack is 'both'. Needed: 'volume' or 'slices' or 'orthogonal'."),
         ({"chunk": "ab"}, "Chunk is ('ab',). Needed: whole numbers, one per spatial axis."),
         ({"chunk": (0, 5)}, "Chunk is (0, 5). Needed: at least 1 voxel along every axis."),
         ({"channels": None}, "Channels is None. Needed: names or numbers of channels."),

@@ -98,7 +98,8 @@ def assign(plan: Plan, spec: ModelSpec, box: Box, around: Box, maps: Mapping[str
     if cells.decoder != cells.model or region != around:
         maps = tiles.maps_like(maps, spec.heads, cells.model, cells.decoder, region, around)
     origin, wanted = [a for a, _ in around], cells.samples(box, around)
-    return codec(spec.codec).assign(maps, spec.classes, plan.codec_options, origin, cells.decoder, cells.factor, wanted)
+    assigned: pieces.Assigned = codec(spec.codec).assign(maps, spec.classes, plan.codec_options, origin, cells.decoder, cells.factor, wanted)
+    return assigned
 
 
 def told(model: Model) -> tuple[str, tuple[str, ...]]:

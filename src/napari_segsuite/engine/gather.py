@@ -154,7 +154,8 @@ class _Part:
 
     def face(self, axis: int, side: int) -> NDArray[np.int32]:
         """The first or last plane."""
-        return self.labels.take(side, axis=axis)
+        plane: NDArray[np.int32] = np.take(self.labels, side, axis)
+        return plane
 
     def beyond(self, axis: int) -> None:
         """Not asked for."""

@@ -16,11 +16,11 @@ import numpy as np
 from napari_segsuite.engine.options import Options as Options
 from napari_segsuite.engine.options import check
 from napari_segsuite.engine.options import option as option
+from napari_segsuite.engine.zoom import aspect_of, zoom_of
 from napari_segsuite.errors import InputError, OptionError
 from napari_segsuite.models.orthogonal import orthogonal_spec
 from napari_segsuite.types import Image, ModelSpec
 
-SMALLEST_ZOOM, LARGEST_ZOOM = 1 / 32, 16.0
 CHUNK_VOXELS = 2**25
 """A frame with more voxels than this is cut into chunks of about this many."""
 
@@ -76,7 +76,7 @@ class Plan:
     @property
     def orthogonal(self) -> bool:
         """Whether a model for slices sees a volume along its three axes."""
-        return self.options.stack == "orthogonal" and self.axes == "zyx"
+        return _is_orthogonal(self.options, self.axes)
 
     @property
     def batch(self) -> int:
@@ -132,11 +132,11 @@ def resolve(image: Image, options: Options, spec: ModelSpec) -> Plan:
     axes, frames = _axes(image, options, spec)
     channels, notices = _channels(image, options, spec)
     aspect: tuple[float, ...] = (1.0,) * len(axes)
-    if options.stack == "orthogonal" and axes == "zyx":
+    if _is_orthogonal(options, axes):
         spec = orthogonal_spec(spec)
-        aspect, told = _aspect(image)
-        notices = notices + told
-    zoom, more = _zoom(image, options, spec, aspect)
+        aspect, told = aspect_of(image)
+        notices += told
+    zoom, more = zoom_of(image, options, spec, aspect)
     wishes = {"foreground": options.foreground, "center": options.center}
     if options.center is not None and all(head.name != "center" for head in spec.heads):
         more = [*more, f"center has no effect: the model {spec.name} has no map of centres"]
@@ -216,6 +216,10 @@ def _axes(image: Image, options: Options, spec: ModelSpec) -> tuple[str, str]:
     return spec.axes, time
 
 
+def _is_orthogonal(options: Options, axes: str) -> bool:
+    return options.stack == "orthogonal" and axes == "zyx"
+
+
 def _channels(image: Image, options: Options, spec: ModelSpec) -> tuple[tuple[int, ...], list[str]]:
     """Pick the channels by name or number; never guess between several."""
     names = image.channels or tuple(str(i) for i in range(image.size("c")))
@@ -252,46 +256,6 @@ def _channel(wish: str, names: tuple[str, ...], image: str) -> int:
         return int(wish)
     numbers = "" if list(names) == [str(i) for i in range(len(names))] else f", or a number from 0 to {len(names) - 1}"
     raise OptionError(f"{image!r} has no channel {wish!r}", f"{'one of ' if len(names) > 1 else ''}{', '.join(names)}{numbers}")
-
-
-def _aspect(image: Image) -> tuple[tuple[float, ...], list[str]]:
-    """How much longer a voxel is along each spatial axis than along its shortest, so that a zoom by it makes cubes; 1 where not known."""
-    scale, units = zip(*[(abs(s), u) for a, s, u in zip(image.axes, image.scale, image.units, strict=True) if a in image.spatial], strict=True)
-    sizes = image.pixel_size_um() or (scale if len(set(units)) == 1 else None)
-    if sizes is None or not all(0 < s < np.inf for s in map(abs, sizes)) or (units[0] == "pixel" and len(set(scale)) == 1):
-        return (1.0,) * len(scale), ["the voxels are taken as cubes, since their sizes are not known"]
-    return tuple(abs(s) / min(map(abs, sizes)) for s in sizes), []
-
-
-def _zoom(image: Image, options: Options, spec: ModelSpec, aspect: tuple[float, ...]) -> tuple[tuple[float, ...], list[str]]:
-    """Model pixels per image pixel: from a wished diameter, else from physical sizes where both are known, else `aspect`."""
-    zoom, why = _wished(image, options, spec, aspect)
-    if not all(np.isfinite(z) and SMALLEST_ZOOM <= z <= LARGEST_ZOOM for z in zoom):
-        found = f"{why} means resampling {image.name!r} by {_by(zoom)}"
-        raise OptionError(found, f"a factor from {SMALLEST_ZOOM:g} to {LARGEST_ZOOM:g}")
-    # A difference of a few percent is inside what models are trained for, and resampling would cost time and sharpness.
-    return ((1.0,) * len(zoom), []) if all(abs(z - 1) < 0.05 for z in zoom) else (zoom, [f"resampled by {_by(zoom)} for {why}"])
-
-
-def _wished(image: Image, options: Options, spec: ModelSpec, aspect: tuple[float, ...]) -> tuple[tuple[float, ...], str]:
-    """The zoom as it follows from the wishes, and what it is for."""
-    sizes = image.pixel_size_um()
-    if options.diameter_px is not None:
-        if spec.diameter_px is None:
-            raise OptionError(
-                f"model {spec.name!r} does not resample, so diameter_px={options.diameter_px} has no effect", do="Leave diameter_px empty."
-            )
-        return tuple(a * spec.diameter_px / options.diameter_px for a in aspect), f"an object diameter of {options.diameter_px:g} pixels"
-    if spec.pixel_size_um is not None and sizes is not None:
-        zoom = tuple(s / m for s, m in zip(sizes[-len(aspect) :], spec.pixel_size_um, strict=True))
-        return zoom, f"pixels of {' x '.join(f'{s:g}' for s in sizes)} um"
-    return aspect, "voxels that are cubes"
-
-
-def _by(zoom: tuple[float, ...]) -> str:
-    """A zoom in words: one number where the axes agree."""
-    told = [f"{z:.3g}" for z in zoom]
-    return told[0] if len(set(told)) == 1 else f"{' x '.join(told)} (along {', '.join('zyx'[-len(zoom) :])})"
 
 
 def _min_size(options: Options, spec: ModelSpec, zoom: tuple[float, ...]) -> int:

@@ -38,9 +38,7 @@ IN_FLIGHT = 4
 """Chunks that are handed out and not yet back, at most."""
 
 
-def run(
-    plan: Plan, image: Image, *, out: Path | None = None, executor: cf.Executor | None = None, model: Model | None = None, **more: Any
-) -> Run:
+def run(plan: Plan, image: Image, *, out: Path | None = None, executor: cf.Executor | None = None, model: Model | None = None, **more: Any) -> Run:
     """Do what the plan says.
 
     Parameters

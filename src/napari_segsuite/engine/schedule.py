@@ -132,14 +132,29 @@ class Labelling:
         """A chunk that can be decoded now."""
         return self._ready.popleft() if self._ready else None
 
+    @property
+    def queued(self) -> bool:
+        """Whether there are tiles to be handed out."""
+        return bool(self._queue)
+
     def next_tiles(self) -> list[int]:
-        """Tiles to be computed together; empty when all that are needed are there or on their way."""
-        while not self._queue:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return []
-            self._look_at(chunk)
-        return self._alike()
+        """The next tiles of one shape, to be computed together."""
+        group = [self._queue.popleft()]
+        while self._queue and len(group) < self.batch and self._size(self._queue[0]) == self._size(group[0]):
+            group.append(self._queue.popleft())
+        return group
+
+    def look_further(self) -> bool:
+        """Take up another chunk, unless all are taken up or one waits to be decoded that nobody may decode just now."""
+        chunk = None if self._ready else next(self._chunks, None)
+        if chunk is None:
+            return False
+        missing = {tile for tile in self.layout.tiles_of(chunk) if tile not in self.have}
+        self._queue.extend(sorted(missing - self._known))
+        self._known |= missing
+        self._missing[chunk] = missing
+        self._if_ready(chunk)
+        return True
 
     def predicted(self, tiles: Sequence[int]) -> None:
         """Note that tiles are there."""
@@ -158,26 +173,10 @@ class Labelling:
         self.have.difference_update(spent)
         return spent
 
-    def _look_at(self, chunk: int) -> None:
-        missing = {tile for tile in self.layout.tiles_of(chunk) if tile not in self.have}
-        self._queue.extend(sorted(missing - self._known))
-        self._known |= missing
-        self._missing[chunk] = missing
-        self._if_ready(chunk)
-
     def _if_ready(self, chunk: int) -> None:
         if not self._missing[chunk]:
             del self._missing[chunk]
             self._ready.append(chunk)
-
-    def _alike(self) -> list[int]:
-        """The next tiles of one shape."""
-        group: list[int] = []
-        while self._queue and len(group) < self.batch:
-            if group and self._size(self._queue[0]) != self._size(group[0]):
-                break
-            group.append(self._queue.popleft())
-        return group
 
     def _size(self, number: int) -> tuple[int, ...]:
         return tuple(b - a for a, b in self.layout.tile(number)[1].seen)

@@ -62,11 +62,12 @@ def predict(job: Job, numbers: Sequence[int]) -> None:
     from napari_segsuite.engine import chunk
     from napari_segsuite.engine.reader import Reader
 
-    layout, own = _layout(job), job.model or chunk.model_of(job.plan)
+    layout, own = _layout(job), chunk.model_of(job.plan, job.model)
     places = [layout.tile(number) for number in numbers]
     boxes = [layout.grids.own(tile.core) for _, tile in places]
     readers = [Reader(job.plan, job.image, frame, box, layout.grids, len(job.spec.channels)) for (frame, _), box in zip(places, boxes, strict=True)]
-    pixels = np.stack([tiles.padded(r.read(tile.seen), job.spec.multiple) for r, (_, tile) in zip(readers, places, strict=True)])
+    multiple = job.spec.multiple[-len(job.plan.axes) :]
+    pixels = np.stack([tiles.padded(r.read(tile.seen), multiple) for r, (_, tile) in zip(readers, places, strict=True)])
     with _PREDICTING:
         answer = own.predict(pixels).maps
         maps = {head.name: tiles.quantize(head, answer[head.name]) for head in job.spec.heads}
@@ -95,7 +96,7 @@ def decode(job: Job, number: int) -> None:
     size = [b - a for a, b in at.box]
     behind = {f"beyond{axis}": plane for axis, plane in pieces.planes_behind(assigned, size).items()}
     found = pieces.collect(pieces.cropped(assigned, size), job.spec.classes, [a for a, _ in at.box], cells.image)
-    faces = {f"face{axis}{side}": found.labels.take(-side, axis=axis) for axis in range(len(size)) for side in (0, 1)}
+    faces: dict[str, NDArray[Any]] = {f"face{axis}{side}": np.take(found.labels, -side, axis) for axis in range(len(size)) for side in (0, 1)}
     job.work.records("labels").put(name_of(number), pack({"labels": found.labels}))
     rows = {f"row_{name}": column for name, column in found.rows.items()}
     job.work.records("chunks").put(name_of(number), pack({**rows, **faces, **behind}))

@@ -50,7 +50,7 @@ def lines(shape: Sequence[int], spec: ModelSpec) -> list[list[tuple[tuple[int, i
     """The cuts of a whole frame, per axis: what each tile answers for, and what it sees."""
     d = len(shape)
     numbers = zip(shape, spec.tile[-d:], spec.context[-d:], spec.multiple[-d:], strict=True)
-    return [_line(n, *rest, (0, n)) for n, *rest in numbers]
+    return [_line(n, tile, context, multiple, (0, n)) for n, tile, context, multiple in numbers]
 
 
 def _line(n: int, tile: int, context: int, multiple: int, wanted: tuple[int, int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:

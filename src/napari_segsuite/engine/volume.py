@@ -34,6 +34,8 @@ from napari_segsuite.io import label_store, read_segmentation
 from napari_segsuite.io.label_store import LabelStore
 from napari_segsuite.types import Image, Model, ModelSpec
 
+INPUT = "input"
+"""Under this name the identity of what was read is kept in a result's provenance."""
 CHUNK_VOXELS = {2: 2**24, 3: 2**24}
 """A chunk has about this many voxels where none is wished; by the number of its axes."""
 ROUND = 64
@@ -92,7 +94,7 @@ def run_store(
     store = store_of(plan, image, out, version)
     yield Progress(0, 1, "measuring contrast")
     with locked(out, store.version, overwrite=overwrite, mine=mine) as begun, _threads(executor, workers) as hands:
-        work, plan, far = yield from _begun(begun, plan, image, spec, out, mine["source"], hands)
+        work, plan, far = yield from _begun(begun, plan, image, spec, out, dict(source or {}), hands)
         job = Job(plan, far, spec, work, store_of(plan, image, out, version), model)
         pool = Pool(hands, 2 * workers)
         try:
@@ -101,7 +103,10 @@ def run_store(
             yield from _write(job, pool)
         finally:
             pool.stop()
-        job.store.finish(tally.segmentation(np.zeros((), np.uint8), time.perf_counter() - started))
+        told = tally.segmentation(np.zeros((), np.uint8), time.perf_counter() - started)
+        if source:
+            told = replace(told, provenance={**told.provenance, INPUT: dict(source)})
+        job.store.finish(told)
         finish(out)
     return read_segmentation(out)
 
@@ -170,13 +175,13 @@ def _label(job: Job, pool: Pool, decoding: int) -> Generator[Progress, None, Non
     """Compute all chunks that are not there yet."""
     layout = Layout(job.plan, job.spec)
     done = {int(name) for name in job.work.records("chunks").names()}
-    order = Labelling(layout, done, {int(name) for name in job.work.records("tiles").names()}, job.plan.options.batch)
+    order = Labelling(layout, done, {int(name) for name in job.work.records("tiles").names()}, job.plan.batch)
     total, had = layout.chunks, len(done)
     computed = 0
     while not order.finished:
         while pool.room and (task := _following(job, order, pool, decoding)):
             pool.hand_out(task)
-        if pool.idle:
+        if pool.idle:  # too much has failed
             break
         for task in pool.wait():
             if task.kind == "predict":
@@ -192,10 +197,14 @@ def _label(job: Job, pool: Pool, decoding: int) -> Generator[Progress, None, Non
 
 def _following(job: Job, order: Labelling, pool: Pool, decoding: int) -> Task | None:
     """The next task: a chunk as soon as it can be decoded, since that frees its tiles."""
-    if pool.count("decode") < decoding and (chunk := order.next_chunk()) is not None:
-        return Task("decode", (chunk,), tasks.decode, (job, chunk))
-    tiles = order.next_tiles()
-    return Task("predict", tuple(tiles), tasks.predict, (job, tiles)) if tiles else None
+    while True:
+        if pool.count("decode") < decoding and (chunk := order.next_chunk()) is not None:
+            return Task("decode", (chunk,), tasks.decode, (job, chunk))
+        if order.queued:
+            numbers = order.next_tiles()
+            return Task("predict", tuple(numbers), tasks.predict, (job, numbers))
+        if not order.look_further():
+            return None
 
 
 def _link(job: Job, image: Image) -> Generator[Progress, None, tuple[Tally, Job]]:

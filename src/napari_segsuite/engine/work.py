@@ -129,7 +129,7 @@ def locked(store: Path, version: str, *, overwrite: bool, mine: Mapping[str, Any
     if not label_store.is_unfinished(store):
         check_replaceable(store, overwrite=overwrite, labels=True)
         _step_aside(store)
-        label_store.begin(store, version)
+    label_store.begin(store, version)
     folder = store / FOLDER
     with writing(folder):
         folder.mkdir(exist_ok=True)

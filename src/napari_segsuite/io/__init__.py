@@ -127,8 +127,6 @@ def write_result(segmentation: Segmentation, folder: str | Path, stem: str, *, f
     dict
         ``labels``, ``segments`` and ``run``: their paths. The last is written last, so that where it is, all are.
     """
-    from napari_segsuite.io.table import write_table
-
     suffix = {"tif": ".tif", "ome-zarr": ".ome.zarr", "png": ".png"}.get(format)
     if suffix is None:
         raise OutputError(f"format {format!r} is not known", "tif, ome-zarr or png")
@@ -141,10 +139,18 @@ def write_result(segmentation: Segmentation, folder: str | Path, stem: str, *, f
     with writing(paths["run"]):
         paths["run"].unlink(missing_ok=True)
     write(segmentation, labels, overwrite=overwrite)
+    return write_beside(segmentation, labels, overwrite=overwrite)
+
+
+def write_beside(segmentation: Segmentation, labels: Path, *, overwrite: bool = False) -> dict[str, Path]:
+    """Write the table and the record of a segmentation beside its labels, the record last; gives the paths of all three."""
+    from napari_segsuite.io.table import write_table
+
+    paths = sidecars_of(labels)
     write_table(segmentation.segments, paths["segments"], overwrite=overwrite)
     with replacing(paths["run"], overwrite=overwrite) as part:
         part.write_text(json.dumps(_run_json(segmentation), indent=2, ensure_ascii=False), encoding="utf-8")
-    return paths
+    return {"labels": labels, **paths}
 
 
 def _run_json(segmentation: Segmentation) -> Mapping[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,14 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from napari_segsuite.io import ngff, ome_zarr_write, pyramid
+from napari_segsuite.io.commit import remove
 from napari_segsuite.io.faults import reading, writing
+from napari_segsuite.io.ome_zarr import TABLE
 from napari_segsuite.io.record import FORMAT, KEY, UNFINISHED, segmentation_record
 from napari_segsuite.io.shards import Grid, inner_of
 from napari_segsuite.io.table import tidy
 from napari_segsuite.types import SPATIAL, Segmentation
+
 
 @dataclass(frozen=True)
 class LabelStore:
@@ -85,6 +87,7 @@ class LabelStore:
         with writing(self.path):
             group = zarr.open_group(LocalStore(self.path), mode="r+")
             segments = tidy(segmentation.segments)
+            remove(self.path / TABLE)  # of a run that was killed while it wrote it
             ome_zarr_write.write_labels_table(group, segments)
             told = ngff.image_label(segments, segmentation.classes, inside=self.inside, version=self.version)
             scales = ome_zarr_write.scales_of(segmentation, [grid.shape for grid in self.levels], "nearest", self.version)
@@ -94,9 +97,7 @@ class LabelStore:
             ome_zarr_write.register(self.path, self.version)
 
 
-def plan_store(
-    path: Path, axes: str, shape: Sequence[int], block: Sequence[int], *, version: str | None = None, dtype: str = "uint32"
-) -> LabelStore:
+def plan_store(path: Path, axes: str, shape: Sequence[int], block: Sequence[int], *, version: str | None = None, dtype: str = "uint32") -> LabelStore:
     """Decide how labels will be stored, without touching the disk except to look at the image that they belong to.
 
     Parameters
@@ -141,7 +142,9 @@ def begin(path: Path, version: str) -> None:
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether there is a store at `path` that a run has not finished."""
+    """Whether there is a store at `path` that a run has not finished, or has hardly begun."""
+    if _is_empty(path):
+        return True
     try:
         attributes = zarr.open_group(LocalStore(path, read_only=True), mode="r").attrs.asdict()
     except (OSError, ValueError, KeyError):
@@ -150,6 +153,13 @@ def is_unfinished(path: Path) -> bool:
     return isinstance(record, dict) and record.get("kind") == UNFINISHED
 
 
-def voxels(store: LabelStore) -> int:
-    """Number of voxels of the finest level."""
-    return prod(store.levels[0].shape)
+def _is_empty(path: Path) -> bool:
+    """Whether a folder is all that there is, or a group with nothing in it: a run was killed right at its beginning."""
+    if not path.is_dir() or path.is_symlink():
+        return False
+    names = {entry.name for entry in path.iterdir() if not entry.name.endswith(".partial")}
+    return not names or (names <= {"zarr.json", ".zgroup"} and "attributes" not in _text(path / "zarr.json").replace('"attributes": {}', ""))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

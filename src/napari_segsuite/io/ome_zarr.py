@@ -54,6 +54,13 @@ def labels_of(group: zarr.Group) -> list[str]:
     return [str(name) for name in listed]
 
 
+def has_labels_metadata(path: Path) -> bool:
+    """Whether a folder is a label image."""
+    with reading(path):
+        node = open_node(path)
+        return isinstance(node, zarr.Group) and "image-label" in ngff.ome_of(node.attrs.asdict())
+
+
 def _opened(path: Path) -> zarr.Group | zarr.Array[Any]:
     node = open_node(path)
     if isinstance(node, zarr.Group):

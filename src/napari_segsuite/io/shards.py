@@ -22,6 +22,7 @@ import numpy as np
 import zarr
 from numcodecs import Zstd, zstd  # type: ignore[import-untyped]
 from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from napari_segsuite.io.faults import writing
 
@@ -66,7 +67,7 @@ class Grid:
         """Make the array's metadata in its group; the name is that of the folder."""
         common: dict[str, Any] = {"shape": self.shape, "dtype": np.dtype(self.dtype), "fill_value": 0}
         if self.zarr_format == 3:
-            codecs = (zarr.codecs.ZstdCodec(level=LEVEL), zarr.codecs.Crc32cCodec())
+            codecs = (ZstdCodec(level=LEVEL), Crc32cCodec())
             names = list(axes)
             group.create_array(self.folder.name, chunks=self.inner, shards=self.block, compressors=codecs, dimension_names=names, **common)
         else:

@@ -261,5 +261,5 @@ def _words(error: SegsuiteError) -> str:
     if "channels=" in error.do:
         return str(type(error)(error.found, error.needed, "Choose it under Channels."))
     if "stack=" in error.do:
-        return str(type(error)(error.found, error.needed, "Segment every slice on its own, or choose a model for volumes."))
+        return str(type(error)(error.found, error.needed, "Choose orthogonal or slices under Stack, or a model for volumes."))
     return str(error)

@@ -1,0 +1,106 @@
+"""What a file or store is, and how far a run is that writes it: ``segsuite info``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_segsuite.engine.layout import Layout
+from napari_segsuite.engine.work import Begun, Work, read_job
+from napari_segsuite.io import label_store, read, read_segmentation
+from napari_segsuite.io.ome_zarr import has_labels_metadata
+from napari_segsuite.models import load_spec
+
+MOST = 1000
+"""Numbers of missing chunks that are listed at most."""
+
+
+def info(path: Path) -> dict[str, Any]:
+    """Describe what is at a path as plain values.
+
+    Parameters
+    ----------
+    path : Path
+        An image, labels, or a store that a run has not finished.
+
+    Returns
+    -------
+    dict
+        ``kind`` (image or segmentation), ``shape``, ``axes``, ``dtype``, ``scale``, ``units``; of a result also ``finished``, ``fingerprint``,
+        ``plan`` and ``chunks`` with ``total``, ``done`` and ``missing`` (numbers); of a finished one ``segments`` and ``seams``.
+
+    Raises
+    ------
+    InputError
+        There is nothing that can be read.
+    """
+    if path.is_dir() and label_store.is_unfinished(path):
+        return _unfinished(path)
+    if path.is_dir() and has_labels_metadata(path):
+        return _finished(path)
+    image = read(path)
+    return {"path": str(path), "kind": "image", "name": image.name, **_place(image.data, image), "channels": list(image.channels)}
+
+
+def text(told: dict[str, Any]) -> str:
+    """The same for people."""
+    lines = [f"{told['path']}: {told['kind']}{'' if told.get('finished', True) else ', NOT FINISHED'}"]
+    if "shape" in told:
+        size = " x ".join(f"{n} {a}" for n, a in zip(told["shape"], told["axes"], strict=True))
+        lines.append(f"  {size}, {told['dtype']}, voxel {' x '.join(f'{s:g}' for s in told['scale'])} {told['units'][-1]}")
+    if "segments" in told:
+        lines.append(f"  {told['segments']} segments")
+    if "chunks" in told:
+        lines.append(f"  {told['chunks']['done']} of {told['chunks']['total']} chunks done")
+    if told.get("plan"):
+        lines.append(f"  made with {told['plan']['model']['name']} {told['plan']['model']['version']}, fingerprint {told['fingerprint']}")
+    if seams := told.get("seams"):
+        lines.append(_seams(seams))
+    if not told.get("finished", True):
+        lines.append("  Run the same command again to go on.")
+    return "\n".join(lines)
+
+
+def _seams(seams: dict[str, Any]) -> str:
+    agreed = "" if seams["agreement"] is None else f", neighbours agree on {100 * seams['agreement']:.4g} % of {seams['compared_voxels']} voxels"
+    straight = f"; {seams['straight_edges']} objects look cut off, e.g. at {seams['examples'][0]}" if seams["straight_edges"] else ""
+    return f"  seams: {seams['faces']} faces, {seams['pairs']} pairs joined{agreed}{straight}"
+
+
+def _unfinished(path: Path) -> dict[str, Any]:
+    begun = read_job(path)
+    told: dict[str, Any] = {"path": str(path), "kind": "segmentation", "finished": False}
+    if begun is None:
+        return {**told, "fingerprint": None, "plan": None, "chunks": {"total": None, "done": 0, "missing": []}}
+    done = {int(name) for name in Work(path, begun.token).records("chunks").names()}
+    total = _chunks(begun)
+    missing = [k for k in range(total) if k not in done][:MOST]
+    chunks = {"total": total, "done": len(done), "missing": missing}
+    return {**told, "fingerprint": begun.plan.fingerprint, "plan": begun.plan.to_json(), "chunks": chunks}
+
+
+def _chunks(begun: Begun) -> int:
+    plan = begun.plan
+    return Layout(plan, plan.spec_of(load_spec(plan.options.model))).chunks
+
+
+def _finished(path: Path) -> dict[str, Any]:
+    found = read_segmentation(path)
+    made = found.provenance
+    plan = made.get("plan") or {}
+    told = {"path": str(path), "kind": "segmentation", "finished": True, **_place(found.labels, found), "segments": len(found.segments["id"])}
+    told |= {"fingerprint": made.get("fingerprint"), "plan": plan or None}
+    if plan:
+        size = dict(zip(plan["image"]["axes"], plan["image"]["shape"], strict=True))
+        total = int(np.prod([-(-size[a] // c) for a, c in zip(plan["axes"], plan["chunk"], strict=True)])) * int(
+            np.prod([size[a] for a in plan["frames"]])
+        )
+        told["chunks"] = {"total": total, "done": total, "missing": []}
+    return told | ({"seams": made["seams"]} if "seams" in made else {})
+
+
+def _place(array: Any, thing: Any) -> dict[str, Any]:
+    shape = [int(n) for n in array.shape]
+    return {"shape": shape, "axes": thing.axes, "dtype": str(array.dtype), "scale": [float(s) for s in thing.scale], "units": list(thing.units)}

@@ -1,0 +1,57 @@
+"""Which files belong together: an input and its result, a result and its truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_segsuite.errors import InputError
+from napari_segsuite.io import list_inputs, module_of
+from napari_segsuite.io.faults import check_is_there
+
+
+def pairs(pred: Path, true: Path) -> list[tuple[Path, Path]]:
+    """Find which labels belong to which truth: two files, or files of the same stem in two folders.
+
+    Raises
+    ------
+    InputError
+        One is missing, one is a folder and the other is not, or a file has no partner or two; they are named.
+    """
+    check_is_there(pred)
+    check_is_there(true)
+    if not _is_folder(pred) and not _is_folder(true):
+        return [(pred, true)]
+    if not (_is_folder(pred) and _is_folder(true)):
+        raise InputError(f"one of {pred} and {true} is a file, and the other a folder", "two files, or two folders")
+    predictions, truths = _by_stem(pred), _by_stem(true)
+    alone = sorted({*predictions} ^ {*truths})
+    if alone:
+        shown = ", ".join(map(repr, alone[:8])) + (", ..." if len(alone) > 8 else "")
+        raise InputError(f"there are files in only one of {pred} and {true}: {shown}", "the same names in both, with or without '_labels'")
+    return [(predictions[name], truths[name]) for name in sorted(predictions)]
+
+
+def stem(path: Path) -> str:
+    """Name of a file without its suffixes, and without the ``_labels`` of our own results.
+
+    >>> stem(Path("a/cells.ome.tif")), stem(Path("cells_labels.ome.zarr"))
+    ('cells', 'cells')
+    """
+    from napari_segsuite.io.geometry import stem_of
+
+    return stem_of(path).removesuffix("_labels")
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and module_of(path) is None
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """The label files of a folder by stem: our own results where there are any, else everything that can be read."""
+    ours = [p for p in sorted(folder.iterdir()) if module_of(p) is not None and stem(p) + "_labels" in p.name]
+    found: dict[str, Path] = {}
+    for path in ours or list_inputs([folder]):
+        if stem(path) in found:
+            raise InputError(f"files {found[stem(path)]} and {path} have one name", "one file per name")
+        found[stem(path)] = path
+    return found
