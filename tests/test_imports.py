@@ -33,8 +33,8 @@ LIGHT = (
     ),
     *named(
         "io",
-        "blocks commit faults geometry ids inputs label_store labels lazy ngff ome_zarr ome_zarr_write overlay packed pyramid raster record shards store table "
-        "tiff tiff_check tiff_meta tiff_write units",
+        "blocks commit faults geometry ids inputs label_store labels lazy ngff ome_zarr ome_zarr_write overlay packed pyramid raster record "
+        "shards store table tiff tiff_check tiff_meta tiff_write units",
     ),
     *named("metrics", "objects scores table voxels"),
     *named("models", "classical orthogonal"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +58,18 @@ def text(told: dict[str, Any]) -> str:
     if told.get("plan"):
         lines.append(f"  made with {told['plan']['model']['name']} {told['plan']['model']['version']}, fingerprint {told['fingerprint']}")
     if seams := told.get("seams"):
-        lines.append(_seams(seams))
+        lines.append(f"  seams: {seams_text(seams)}")
     if not told.get("finished", True):
         lines.append("  Run the same command again to go on.")
     return "\n".join(lines)
 
 
-def _seams(seams: dict[str, Any]) -> str:
+def seams_text(seams: Mapping[str, Any]) -> str:
+    """What was seen where chunks meet (`engine.join.Seams`), in a few words."""
     agreed = "" if seams["agreement"] is None else f", neighbours agree on {100 * seams['agreement']:.4g} % of {seams['compared_voxels']} voxels"
-    straight = f"; {seams['straight_edges']} objects look cut off, e.g. at {seams['examples'][0]}" if seams["straight_edges"] else ""
-    return f"  seams: {seams['faces']} faces, {seams['pairs']} pairs joined{agreed}{straight}"
+    objects = "1 object looks" if seams["straight_edges"] == 1 else f"{seams['straight_edges']} objects look"
+    straight = f"; {objects} cut off, e.g. at {seams['examples'][0]}" if seams["straight_edges"] else ""
+    return f"{seams['faces']} faces, {seams['pairs']} pairs joined{agreed}{straight}"
 
 
 def _unfinished(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from napari_segsuite.engine.plan import Plan
 from napari_segsuite.engine.volume import INPUT as INPUT
+from napari_segsuite.engine.work import difference
 from napari_segsuite.errors import OutputError, SegsuiteError
 from napari_segsuite.io import label_store, read_segmentation
 from napari_segsuite.io.faults import reading
@@ -74,11 +75,7 @@ def _difference(told: Mapping[str, Any], plan: Plan, source: Mapping[str, Any]) 
     before = told.get("plan")
     if not isinstance(before, Mapping) or not isinstance(before.get("options"), Mapping):
         return "by something else"
-    if told.get(INPUT) != source:
-        return "from another input, or from this one before it changed"
-    options = {k: v for k, v in plan.options.to_json().items() if k not in ("device", "batch", "chunk")}
-    changed = [f"{k} {before['options'].get(k)!r} instead of {v!r}" for k, v in options.items() if before["options"].get(k) != v]
-    return f"with other options ({', '.join(changed)})" if changed else "with another version of the model, or for other voxel sizes"
+    return difference(before, told.get(INPUT) or {}, plan, source)
 
 
 def _is_chunk(path: Path, store: Path) -> bool:

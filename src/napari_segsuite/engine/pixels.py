@@ -39,11 +39,12 @@ def read(image: Image, index: tuple[int | slice, ...]) -> NDArray[Any]:
 
 def missing(image: Image) -> list[str]:
     """What to tell of chunks that a zarr image on disk does not have: empty ones need not be stored, but lost ones look the same."""
-    stored = getattr(image.data, "nchunks_initialized", None)
-    if stored is None or stored == image.data.nchunks:
+    if getattr(image.data, "nchunks_initialized", None) is None:
         return []
-    lost = f"{image.data.nchunks - stored} of {image.data.nchunks} chunks of {image.name!r}"
-    return [f"{lost} are not stored and were taken as {image.data.fill_value}"]
+    from napari_segsuite.io.store import missing_chunks  # with zarr, which is there already if the image is one of its arrays
+
+    lost, total = missing_chunks(image.data)
+    return [f"{lost} of {total} chunks of {image.name!r} are not stored and were taken as {image.data.fill_value}"] if lost else []
 
 
 def _told(index: int | slice) -> str:

@@ -108,12 +108,13 @@ def _portable(data: Any, path: Path) -> Any:
 
 @contextlib.contextmanager
 def _room(path: Path, size: int) -> Generator[None, None, None]:
-    """Say in plain words that the temporary folder is full or not writable."""
+    """Say in plain words that the folder is full or not writable."""
     try:
         yield
     except OSError as error:
-        found = f"the temporary folder {path.parent} cannot take {size / 1e9:.2g} GB of pixels: {error}"
-        raise OutputError(found, do="Free some space, or set TMPDIR.") from error
+        mine = path.is_relative_to(tempfile.gettempdir())
+        found = f"the {'temporary ' if mine else ''}folder {path.parent} cannot take {size / 1e9:.2g} GB of pixels: {error}"
+        raise OutputError(found, do="Free some space, or set TMPDIR." if mine else "Free some space.") from error
 
 
 def _small(data: Any) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_segsuite.codecs import pieces
-from napari_segsuite.engine import join, tiles
+from napari_segsuite.engine import growing, join, tiles
 from napari_segsuite.engine.layout import Layout
 from napari_segsuite.engine.plan import Plan
 from napari_segsuite.engine.work import Work
@@ -97,7 +97,9 @@ def decode(job: Job, number: int) -> None:
     behind = {f"beyond{axis}": plane for axis, plane in pieces.planes_behind(assigned, size).items()}
     found = pieces.collect(pieces.cropped(assigned, size), job.spec.classes, [a for a, _ in at.box], cells.image)
     faces: dict[str, NDArray[Any]] = {f"face{axis}{side}": np.take(found.labels, -side, axis) for axis in range(len(size)) for side in (0, 1)}
-    job.work.records("labels").put(name_of(number), pack({"labels": found.labels}))
+    # Small copies for who looks at the whole while it grows: it need not unpack all of this for them.
+    views = growing.coarse(job.store, np.unravel_index(number, layout.chunk_shape), found.labels)  # type: ignore[arg-type]
+    job.work.records("labels").put(name_of(number), pack({"labels": found.labels, **views}))
     rows = {f"row_{name}": column for name, column in found.rows.items()}
     job.work.records("chunks").put(name_of(number), pack({**rows, **faces, **behind}))
 

@@ -90,11 +90,11 @@ def run_store(
     """
     started = time.perf_counter()
     plan = replace(plan, chunk=chunk_of(plan))
-    mine = {"fingerprint": plan.fingerprint, "source": dict(source or {})}
+    source = dict(source or {})
     store = store_of(plan, image, out, version)
     yield Progress(0, 1, "measuring contrast")
-    with locked(out, store.version, overwrite=overwrite, mine=mine) as begun, _threads(executor, workers) as hands:
-        work, plan, far = yield from _begun(begun, plan, image, spec, out, dict(source or {}), hands)
+    with locked(out, store.version, plan, source, overwrite=overwrite) as begun, _threads(executor, workers) as hands:
+        work, plan, far = yield from _begun(begun, plan, image, spec, out, source, hands, here=executor is None)
         job = Job(plan, far, spec, work, store_of(plan, image, out, version), model)
         pool = Pool(hands, 2 * workers)
         try:
@@ -105,7 +105,7 @@ def run_store(
             pool.stop()
         told = tally.segmentation(np.zeros((), np.uint8), time.perf_counter() - started)
         if source:
-            told = replace(told, provenance={**told.provenance, INPUT: dict(source)})
+            told = replace(told, provenance={**told.provenance, INPUT: source})
         job.store.finish(told)
         finish(out)
     return read_segmentation(out)
@@ -148,21 +148,19 @@ class _Lent:
 
 
 def _begun(
-    begun: Begun | None, plan: Plan, image: Image, spec: ModelSpec, out: Path, source: Mapping[str, Any], hands: cf.Executor
+    begun: Begun | None, plan: Plan, image: Image, spec: ModelSpec, out: Path, source: Mapping[str, Any], hands: cf.Executor, *, here: bool
 ) -> Generator[Progress, None, tuple[Work, Plan, Image]]:
     """Go on with what is there, or write down what will be done."""
+    pixels = Work(out, "pixels")
+    pixels.make()
+    far = image if here else scratch.portable(image, pixels.folder)
     if begun is not None:
         work = Work(out, begun.token)
         work.make()
         # The chunks are those that the run began with: what is done is cut that way, and the result does not depend on it.
-        plan = replace(plan, limits=begun.plan.limits, chunk=begun.plan.chunk)
-        return work, plan, scratch.portable(image, work.folder)
-    holder = Work(out, "pixels")
-    holder.make()
-    far = scratch.portable(image, holder.folder)
+        return work, replace(plan, limits=begun.plan.limits, chunk=begun.plan.chunk), far
     plan = yield from waited(hands.submit(_measured, plan, far, spec))
-    work = begin_job(out, plan, source)
-    return work, plan, far
+    return begin_job(out, plan, source), plan, far
 
 
 def _measured(plan: Plan, image: Image, spec: ModelSpec) -> Plan:

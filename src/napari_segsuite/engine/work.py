@@ -32,7 +32,7 @@ from napari_segsuite.engine.options import Options
 from napari_segsuite.engine.plan import Plan
 from napari_segsuite.errors import InputError, OutputError
 from napari_segsuite.io import label_store
-from napari_segsuite.io.commit import check_free, remove
+from napari_segsuite.io.commit import remove
 from napari_segsuite.io.faults import AGAIN, writing
 from napari_segsuite.io.ome_zarr_write import check_replaceable
 from napari_segsuite.io.packed import Records
@@ -103,7 +103,7 @@ class Begun:
 
 
 @contextmanager
-def locked(store: Path, version: str, *, overwrite: bool, mine: Mapping[str, Any]) -> Iterator[Begun | None]:
+def locked(store: Path, version: str, plan: Plan, source: Mapping[str, Any], *, overwrite: bool) -> Iterator[Begun | None]:
     """Hold a store for as long as a run writes it, made ready for that.
 
     Parameters
@@ -113,8 +113,8 @@ def locked(store: Path, version: str, *, overwrite: bool, mine: Mapping[str, Any
         Of OME-Zarr, for a new store.
     overwrite : bool
         Replace what is there: a finished result steps aside until the new one is finished, an unfinished one of other wishes is deleted.
-    mine : mapping
-        ``fingerprint`` and ``source`` of the job; an unfinished run of another one is not gone on with.
+    plan, source
+        Of the job; an unfinished run of another one is not gone on with.
 
     Yields
     ------
@@ -134,17 +134,18 @@ def locked(store: Path, version: str, *, overwrite: bool, mine: Mapping[str, Any
     with writing(folder):
         folder.mkdir(exist_ok=True)
     lock = FileLock(folder / "lock", timeout=0)
-    try:
-        with writing(folder):
+    with writing(folder):
+        try:
             lock.acquire()
-    except Timeout as error:
-        found = f"another process is writing {store}"
-        raise OutputError(found, do="Wait until it is done, stop it, or choose another output.") from error
+        except Timeout as error:  # before `writing` sees it, since it is an OSError
+            found = f"another process is writing {store}"
+            raise OutputError(found, do="Wait until it is done, stop it, or choose another output.") from error
     try:
         begun = read_job(store)
-        if begun is not None and not _same(begun, mine):
+        if begun is not None and not (begun.plan.fingerprint == plan.fingerprint and begun.source == source):
             if not overwrite:
-                raise OutputError(f"{store} holds an unfinished run {_difference(begun, mine)}", do="Choose another output, or --overwrite.")
+                found = f"store {store} holds an unfinished run {difference(begun.plan.to_json(), begun.source, plan, source)}"
+                raise OutputError(found, do="Choose another output, or allow it to be replaced (--overwrite).")
             _forget(store)
             begun = None
         yield begun
@@ -228,17 +229,10 @@ def _forget(store: Path) -> None:
                 remove(entry)
 
 
-def _same(begun: Begun, mine: Mapping[str, Any]) -> bool:
-    return begun.plan.fingerprint == mine["fingerprint"] and begun.source == dict(mine["source"])
-
-
-def _difference(begun: Begun, mine: Mapping[str, Any]) -> str:
-    if begun.source != dict(mine["source"]):
-        return "over another input, or over this one before it changed"
-    return "with other options, another version of the model or other voxel sizes"
-
-
-def check_place(store: Path, *, overwrite: bool) -> None:
-    """Complain early about an output that could not be written."""
-    if not label_store.is_unfinished(store):
-        check_free(store, overwrite=overwrite)
+def difference(before: Mapping[str, Any], read: Mapping[str, Any], plan: Plan, source: Mapping[str, Any]) -> str:
+    """In what a plan (as JSON) and the identity of what it was made for differ from those of now, as the end of a sentence."""
+    if read != source:
+        return "from another input, or from this one before it changed"
+    options = {k: v for k, v in plan.options.to_json().items() if k not in ("device", "batch", "chunk")}
+    changed = [f"{k} {before['options'].get(k)!r} instead of {v!r}" for k, v in options.items() if before["options"].get(k) != v]
+    return f"with other options ({', '.join(changed)})" if changed else "with another version of the model, or for other voxel sizes"

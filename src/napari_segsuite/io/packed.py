@@ -21,7 +21,7 @@ from numcodecs import zstd  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from napari_segsuite.errors import InputError
-from napari_segsuite.io.faults import AGAIN, writing
+from napari_segsuite.io.faults import writing
 
 MAGIC = b"segs1\n"
 _HEAD = struct.Struct("<6sII")
@@ -112,7 +112,7 @@ class Records:
         try:
             return unpack(path.read_bytes(), names)
         except (OSError, ValueError) as error:
-            raise InputError(f"record {path} cannot be read ({error})", do=AGAIN) from error
+            raise InputError(f"record {path} cannot be read ({error})", do="Delete it and start the same run again: it is computed anew.") from error
 
     def names(self) -> set[str]:
         """Names of the records that are there."""

@@ -96,9 +96,19 @@ def check_array(array: zarr.Array[Any], path: Path) -> None:
 
 def check_complete(array: zarr.Array[Any], path: Path) -> None:
     """Complain when chunks are missing from an array that was written with all of them."""
-    missing = array.nchunks - array.nchunks_initialized
+    missing, total = missing_chunks(array)
     if missing:
-        raise InputError(f"{missing} of {array.nchunks} chunks are missing from {path}", do=AGAIN)
+        raise InputError(f"{missing} of {total} chunks are missing from {path}", do=AGAIN)
+
+
+def missing_chunks(array: zarr.Array[Any]) -> tuple[int, int]:
+    """How many files of an array are not there, and how many there would be: one per chunk, or per shard."""
+    there, total = array.nchunks_initialized, array.nchunks
+    if array.shards is not None:
+        # zarr counts all chunks that a shard has room for, also those beyond the end of the array.
+        there //= int(np.prod([s // c for s, c in zip(array.shards, array.chunks, strict=True)]))
+        total = int(np.prod([-(-n // s) for n, s in zip(array.shape, array.shards, strict=True)]))
+    return total - there, total
 
 
 def make_array(
