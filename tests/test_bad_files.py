@@ -27,6 +27,7 @@ import napari_segsuite
 from napari_segsuite import read_segmentation, segment, write
 from napari_segsuite.arrays import as_image
 from napari_segsuite.errors import SegsuiteError
+from napari_segsuite.io import label_store
 
 Array = NDArray[Any]
 Segsuite = Callable[..., Any]
@@ -259,12 +260,16 @@ if os.name == "posix":
             assert told.err.startswith("segsuite: 1 failed:\n  a.tif: ")
             assert len(told.err.splitlines()) == 2
             assert any(word in told.err for word in ("larger than this file system or user may write", "disk is full", "could not be written"))
-        assert [p for p in everything(folder) if Path(p).name.startswith(".")] == []
-        assert {p.name for p in folder.iterdir()} - {"whole", "a.tif"} <= {"labels", "table", "zarr"}
-        assert everything(folder / "labels") == everything(folder / "zarr") == set()
+        grown = [folder / "one.ome.zarr", folder / "zarr" / "a_labels.ome.zarr"]
+        inside = {p for store in grown for p in everything(store)}
+        assert all(label_store.is_unfinished(store) for store in grown)
+        assert [p for p in everything(folder) if Path(p).name.startswith(".") and Path(p).name not in {Path(i).name for i in inside}] == []
+        assert {p.name for p in folder.iterdir()} - {"whole", "a.tif"} <= {"labels", "table", "zarr", "one.ome.zarr"}
+        assert everything(folder / "labels") == set()
         assert everything(folder / "table") == {"a_labels.tif"}
         # With room again, the same command completes what is there.
-        assert segsuite(*words, "table").code == 0
+        assert segsuite(*words, "table").code == segsuite(*words, "one.ome.zarr").code == 0
+        np.testing.assert_array_equal(np.asarray(read_segmentation(grown[0]).labels), tifffile.imread("whole/a_labels.tif"))
         assert Path("table", "a_segments.csv").read_bytes() == Path("whole", "a_segments.csv").read_bytes()
 
 

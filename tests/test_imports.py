@@ -27,9 +27,10 @@ GUI = ("napari", "magicgui", "qtpy", "superqt", "vispy", "PyQt5", "PyQt6", "PySi
 
 # By name, not by looking into folders: a module that is gone must be noticed, and a new one must be thought about.
 LIGHT = (
-    *named("", "_version types errors arrays synthetic batch cli cluster info pairing resume terminal"),
+    *named("", "_version types errors arrays synthetic batch cli cluster info outputs pairing resume terminal"),
     *named(
-        "engine", "forecast gather join layout link measure options pixels plan progress reader run schedule scratch tasks tiles volume work zoom"
+        "engine",
+        "forecast gather growing join layout link measure options pixels plan progress reader run schedule scratch self_check tasks tiles volume work zoom",
     ),
     *named(
         "io",
@@ -45,7 +46,13 @@ HEAVY = (
     *named("models", "folder nets torch_model"),
     *named("training", "augment fit losses nuclei nuclei3d recipe samples shapes volumes"),
 )
-VIEWER = (*named("viewer", "cards child editors files form layers panel pickers results samples segment settings show worker"),)
+VIEWER = (
+    *named(
+        "viewer",
+        "appraise cards child editors files forecast form growth layers panel pickers results samples segment settings show shown stores target "
+        "words worker",
+    ),
+)
 
 WATCH = """
 import importlib, json, sys

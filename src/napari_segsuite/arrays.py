@@ -105,9 +105,11 @@ def normalize(pixels: NDArray[Any], limits: Sequence[tuple[float, float]]) -> ND
         plane = pixels[c].astype(np.float64, copy=False) if pixels.dtype.itemsize > 2 else pixels[c].astype(np.float32)
         if max(abs(low), abs(high)) > EXTREME:
             plane, low, high = plane / 8, low / 8, high / 8
-        out[c] = np.clip((plane - low) / (high - low), -4, 4)
+        plane = plane - low
+        plane /= high - low
+        np.clip(plane, -4, 4, out=out[c])
         if pixels.dtype.kind == "f":
-            out[c][~np.isfinite(plane)] = np.nan  # an infinity is a fault of the pixel, not a bright one
+            out[c][~np.isfinite(pixels[c])] = np.nan  # an infinity is a fault of the pixel, not a bright one
     return out
 
 

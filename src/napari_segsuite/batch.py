@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import concurrent.futures as cf
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,10 +11,13 @@ from typing import Any
 from napari_segsuite.engine.options import check
 from napari_segsuite.engine.plan import Options, Plan, resolve
 from napari_segsuite.engine.run import Progress, result, run
-from napari_segsuite.errors import InputError, OptionError, OutputError, SegsuiteError
-from napari_segsuite.io import label_store, list_inputs, module_of, read, read_segmentation, sidecars_of, write, write_beside, write_result
+from napari_segsuite.engine.self_check import self_check, sentence
+from napari_segsuite.errors import InputError, SegsuiteError
+from napari_segsuite.io import label_store, list_inputs, read, read_segmentation, write, write_beside, write_result
 from napari_segsuite.io.faults import writing
 from napari_segsuite.models import load_spec
+from napari_segsuite.outputs import Batch as Batch
+from napari_segsuite.outputs import check_output, check_targets
 from napari_segsuite.pairing import stem
 from napari_segsuite.resume import INPUT, identity, is_finished
 from napari_segsuite.types import Image, ModelSpec, Segmentation
@@ -25,46 +25,7 @@ from napari_segsuite.types import Image, ModelSpec, Segmentation
 Show = Callable[[str, int, int, str], object]
 """Called with an input's path, done, total and a few words."""
 
-SUFFIX = {"tif": ".tif", "ome-zarr": ".ome.zarr"}
-
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What is wished for all inputs: where to, how, in which format, how to read, and who computes (`engine.volume.run_store`)."""
-
-    out: Path
-    options: Options
-    format: str = "tif"
-    overwrite: bool = False
-    axes: str | None = None
-    scene: int | str | None = None
-    version: str | None = None
-    executor: cf.Executor | None = None
-    workers: int = 3
-
-    @property
-    def single(self) -> bool:
-        """Whether `out` names one result rather than a folder of them."""
-        return module_of(self.out) is not None
-
-    @property
-    def store(self) -> Path | None:
-        """The zarr store that `out` lies in, where it does."""
-        return next((p for p in self.out.parents if p.suffix.lower() == ".zarr"), None)
-
-    @property
-    def grows(self) -> bool:
-        """Whether results are OME-Zarr stores, which come into being on disk."""
-        return self.store is not None or (module_of(self.out) == "ome_zarr" if self.single else self.format == "ome-zarr")
-
-    def paths_of(self, source: Path) -> dict[str, Path]:
-        """Where the ``labels`` of an input go and, in a folder, its ``segments`` and ``run``."""
-        if self.single:
-            return {"labels": self.out}
-        labels = self.out / f"{stem(source)}_labels{SUFFIX[self.format]}"
-        return {"labels": labels, **sidecars_of(labels)}
 
 
 @dataclass(frozen=True)
@@ -123,9 +84,9 @@ def segment_all(inputs: Sequence[str | Path], batch: Batch, show: Show) -> Itera
     """
     check(batch.options)
     spec = load_spec(batch.options.model)
-    _check_output(batch)
+    check_output(batch)
     sources, missing = _listed(inputs)
-    _check_targets(sources, batch)
+    check_targets(sources, batch)
     yield from missing
     for source in sources:
         try:
@@ -148,7 +109,7 @@ def forecasts(inputs: Sequence[str | Path], batch: Batch, workers: int) -> Itera
     check(batch.options)
     spec = load_spec(batch.options.model)
     sources, missing = _listed(inputs)
-    _check_targets(sources, batch)
+    check_targets(sources, batch)
     yield from ({"input": one.source, "error": one.error} for one in missing)
     for source in sources:
         try:
@@ -179,7 +140,7 @@ def demo(out: Path, show: Show) -> Done:
     from napari_segsuite.arrays import as_image
     from napari_segsuite.io.overlay import write_overlay
 
-    _check_output(Batch(out, Options()))
+    check_output(Batch(out, Options()))
     picture = as_image(data.immunohistochemistry(), name="tissue")
     image = as_image(color.rgb2hed(data.immunohistochemistry())[..., 0].astype(np.float32), name="haematoxylin")
     # The brown stain is not among what the model was trained on, and it is less sure of what it finds there.
@@ -203,7 +164,8 @@ def _segment(source: Path, batch: Batch, spec: ModelSpec, show: Show) -> Done:
     if not batch.grows:
         found = _run(image, plan, str(source), show)
         _check_unchanged(source, batch, before)
-        found = replace(found, provenance={**found.provenance, INPUT: before})
+        checked = {"self_check": _checked(plan, image, spec, found)} if batch.check else {}
+        found = replace(found, provenance={**found.provenance, INPUT: before, **checked})
         if batch.single:
             _make(batch.out.parent)
             return _done(str(source), found, {"labels": write(found, batch.out, overwrite=overwrite)})
@@ -214,6 +176,11 @@ def _segment(source: Path, batch: Batch, spec: ModelSpec, show: Show) -> Done:
         found = _grow(image, plan, batch, paths, str(source), show, source=before, overwrite=overwrite)
         _check_unchanged(source, batch, before)
     return _done(str(source), found, paths if batch.single else write_beside(found, paths["labels"], overwrite=overwrite))
+
+
+def _checked(plan: Plan, image: Image, spec: ModelSpec, found: Segmentation) -> dict[str, Any]:
+    limits = tuple((float(a), float(b)) for a, b in found.provenance["limits"])
+    return self_check(replace(plan, limits=limits), image, plan.spec_of(spec), found.labels)
 
 
 def _grow(image: Image, plan: Plan, batch: Batch, paths: dict[str, Path], name: str, show: Show, **more: Any) -> Segmentation:
@@ -227,7 +194,7 @@ def _grow(image: Image, plan: Plan, batch: Batch, paths: dict[str, Path], name: 
     def tell(progress: Progress) -> None:
         show(name, progress.done, progress.total, progress.message)
 
-    steps = run(plan, image, out=paths["labels"], executor=batch.executor, version=batch.version, workers=batch.workers, **more)
+    steps = run(plan, image, out=paths["labels"], executor=batch.executor, version=batch.version, workers=batch.workers, check=batch.check, **more)
     return result(steps, tell)
 
 
@@ -254,7 +221,8 @@ def _run(image: Image, plan: Plan, source: str, show: Show) -> Segmentation:
 
 def _done(source: str, found: Segmentation, paths: dict[str, Path]) -> Done:
     told = found.provenance
-    return Done(source, paths, len(found.segments["id"]), told["seconds"], told["device"], tuple(told["notices"]))
+    checked = [sentence(told["self_check"])] if "self_check" in told else []
+    return Done(source, paths, len(found.segments["id"]), told["seconds"], told["device"], (*told["notices"], *checked))
 
 
 def _why(error: Exception) -> str:
@@ -280,44 +248,3 @@ def _listed(inputs: Sequence[str | Path]) -> tuple[list[Path], list[Done]]:
         except OSError as error:  # a name that is too long
             missing.append(Done(str(one), error=f"This is not a path that can be opened: {error.strerror}."))
     return list(found), missing
-
-
-def _check_output(batch: Batch) -> None:
-    """Find out that nothing can be written, or not in this format, before the work and not after it."""
-    out, kind = batch.out, module_of(batch.out)
-    if kind == "raster" and out.suffix.lower() != ".png":
-        raise OutputError(f"a {out.suffix} file does not keep labels exactly", ".png, .tif or .ome.zarr", "Choose another --out.")
-    if kind is not None and kind != "ome_zarr" and out.is_dir():
-        raise OutputError(f"{str(out)!r} is a folder", "a file name", "Choose another --out.")
-    if batch.store is not None and not (out.parent == batch.store / "labels" and batch.store.is_dir()):
-        needed = "a path outside, or STORE/labels/NAME in the store of an image"
-        raise OutputError(f"output {out} lies inside a zarr store", needed, "Choose another --out.")
-    folder = out.parent if batch.single else out
-    try:
-        there = next(p for p in (folder, *folder.parents) if p.exists())
-        if not there.is_dir():
-            raise OutputError(f"folder {folder} cannot be made, since {there} is a file", do="Choose another --out.")
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise OutputError(f"folder {folder} cannot be written to: {why}", do="Choose another --out, or free the folder.") from error
-
-
-def _check_targets(sources: Sequence[Path], batch: Batch) -> None:
-    """See that every input has a result of its own, and that none takes the place of an input."""
-    if batch.single and len(sources) > 1:
-        raise OptionError(f"there are {len(sources)} inputs and one output, {batch.out}", "a folder as --out")
-    here = {Path(os.path.realpath(source)): source for source in sources}  # unlike Path.resolve, never an error
-    taken: dict[Path, Path] = {}
-    for source in sources:
-        labels = batch.paths_of(source)["labels"]
-        target = Path(os.path.realpath(labels))
-        if target in taken:
-            found = f"inputs {taken[target]} and {source} would both be written to {labels}"
-            raise OutputError(found, do="Segment them one by one, each with an --out of its own.")
-        taken[target] = source
-        hit = next((p for p in (target, *target.parents) if p in here), None)
-        if hit is not None and (hit == target or target.relative_to(hit).parts[0] != "labels"):
-            word = "over" if hit == target else "into"
-            raise OutputError(f"the result {labels} would be written {word} the input {here[hit]}", do="Choose another --out.")

@@ -143,6 +143,7 @@ def _add_segment(commands: Any) -> None:
     segment.add_argument("--zarr-version", choices=["0.5", "0.4"], help="version of OME-Zarr [0.5; inside an image's store, that of the image]")
     segment.add_argument("--workers", type=int, metavar="N", help="processes on this machine that work at once (for .ome.zarr results)")
     segment.add_argument("--scheduler", metavar="ADDRESS", help="dask scheduler whose workers compute (for .ome.zarr results), as tcp://node1:8786")
+    segment.add_argument("--self-check", action="store_true", help="compute a crop once more in one piece, and say how far it is the same")
     segment.add_argument("--dry-run", action="store_true", help="print what would be done, and what it would take, as JSON; write nothing")
     segment.add_argument("--progress", choices=["auto", "bar", "json", "none"], default="auto", help=_PROGRESS)
     add_options(segment)
@@ -174,7 +175,7 @@ def _segment(args: argparse.Namespace) -> int:
     from napari_segsuite.cluster import executor
 
     scene = int(args.scene) if args.scene and args.scene.isdecimal() else args.scene
-    batch = Batch(args.out, options_of(args), args.format or "tif", args.overwrite, args.axes, scene, args.zarr_version)
+    batch = Batch(args.out, options_of(args), args.format or "tif", args.overwrite, args.axes, scene, args.zarr_version, check=args.self_check)
     if batch.single and args.format:
         raise OptionError(f"--format {args.format} is for a folder, and --out {args.out} is one file", "a folder as --out, or no --format")
     if not batch.grows and (args.workers is not None or args.scheduler is not None or args.zarr_version):

@@ -13,6 +13,7 @@ from napari_segsuite.engine.work import Begun, Work, read_job
 from napari_segsuite.io import label_store, read, read_segmentation
 from napari_segsuite.io.ome_zarr import has_labels_metadata
 from napari_segsuite.models import load_spec
+from napari_segsuite.types import SPATIAL
 
 MOST = 1000
 """Numbers of missing chunks that are listed at most."""
@@ -50,7 +51,8 @@ def text(told: dict[str, Any]) -> str:
     lines = [f"{told['path']}: {told['kind']}{'' if told.get('finished', True) else ', NOT FINISHED'}"]
     if "shape" in told:
         size = " x ".join(f"{n} {a}" for n, a in zip(told["shape"], told["axes"], strict=True))
-        lines.append(f"  {size}, {told['dtype']}, voxel {' x '.join(f'{s:g}' for s in told['scale'])} {told['units'][-1]}")
+        voxel = " x ".join(f"{s:g}" for s, a in zip(told["scale"], told["axes"], strict=True) if a in SPATIAL)
+        lines.append(f"  {size}, {told['dtype']}, voxel {voxel} {told['units'][-1]}")
     if "segments" in told:
         lines.append(f"  {told['segments']} segments")
     if "chunks" in told:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_segsuite.engine.plan import Plan
-from napari_segsuite.engine.volume import INPUT as INPUT
+from napari_segsuite.engine.work import INPUT as INPUT
 from napari_segsuite.engine.work import difference
 from napari_segsuite.errors import OutputError, SegsuiteError
 from napari_segsuite.io import label_store, read_segmentation

@@ -11,7 +11,8 @@ from napari.layers import Labels
 
 from napari_segsuite.io.table import table_of
 from napari_segsuite.types import Class, Segmentation
-from napari_segsuite.viewer.results import Shown, colors_of, features_of, from_segmentation, segmentation_of
+from napari_segsuite.viewer.results import colors_of, features_of, from_segmentation, segmentation_of
+from napari_segsuite.viewer.shown import Shown
 
 CELL = (Class(1, "cell"),)
 STREET = (Class(1, "road", (80, 80, 80), countable=False), Class(2, "sky", (0, 0, 255), countable=False), Class(3, "car", (200, 0, 0)))

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from napari_segsuite.types import Image, Model, Segmentation
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
-def segment(image: Any, model: str | Model = "nuclei", *, axes: str | None = None, **options: Any) -> Segmentation:
+    from napari_segsuite.engine.plan import Plan
+
+
+def segment(
+    image: Any,
+    model: str | Model = "nuclei",
+    *,
+    axes: str | None = None,
+    out: str | PathLike[str] | None = None,
+    executor: Executor | None = None,
+    workers: int = 3,
+    **options: Any,
+) -> Segmentation:
     """Segment an image.
 
     Parameters
@@ -19,6 +35,13 @@ def segment(image: Any, model: str | Model = "nuclei", *, axes: str | None = Non
         Name of a built-in or classical model, a model folder, or an object with ``spec`` and ``predict``.
     axes : str, optional
         One letter of ``tczyx`` per dimension of an array.
+    out : str or path, optional
+        An OME-Zarr store (``NAME.ome.zarr``, or ``IMAGE.ome.zarr/labels/NAME``) that the result grows in, in bounded memory. The same
+        call again goes on where the last one was stopped; the labels of the result stay on disk. By default the result is in memory.
+    executor : concurrent.futures.Executor, optional
+        Who computes: processes, or a dask cluster (``client.get_executor(pure=False)``). By default this process.
+    workers : int
+        How many tasks the executor works on at once; only with `out`.
     **options
         Fields of `engine.plan.Options`.
 
@@ -46,13 +69,25 @@ def segment(image: Any, model: str | Model = "nuclei", *, axes: str | None = Non
     name = model if isinstance(model, str) else model.spec.name
     spec = load_spec(model) if isinstance(model, str) else model.spec
     plan = resolve(found, Options.from_json({"model": name, **options}), spec)
-    return result(run(plan, found, model=None if isinstance(model, str) else model))
+    given = None if isinstance(model, str) else model
+    if out is None:
+        return result(run(plan, found, executor=executor, model=given))
+    return _grown(plan, found, Path(out), executor=executor, model=given, workers=workers)
+
+
+def _grown(plan: Plan, image: Image, out: Path, **more: Any) -> Segmentation:
+    """The finished result of this job where it is there already, else what a run makes of it."""
+    from napari_segsuite.engine.run import result, run
+    from napari_segsuite.engine.work import is_result_of
+    from napari_segsuite.io import read_segmentation
+
+    source = {"name": image.name, "source": image.source}
+    if is_result_of(out, plan, source):
+        return read_segmentation(out)
+    return result(run(plan, image, out=out, source=source, **more))
 
 
 def _image(image: Any, axes: str | None) -> Image:
-    from os import PathLike
-    from pathlib import Path
-
     if isinstance(image, (str, PathLike)):
         from napari_segsuite.io import read
 

@@ -81,7 +81,7 @@ class Tally:
             name=f"{image.name} {spec.name}",
             provenance={
                 "plan": plan.to_json(), "fingerprint": plan.fingerprint, "limits": [list(pair) for pair in plan.limits], "device": self.device,
-                "filled": self.filled, "notices": [*plan.notices, *self.notices, *_told(self.filled), *pixels.missing(image)],
+                "filled": self.filled, "notices": [*plan.notices, *self.notices, *_told(self.filled), *pixels.missing(image), *self.seams.warnings()],
                 "seconds": round(seconds, 3),
                 "tile": {"size": list(spec.tile), "context": list(spec.context), "multiple": list(spec.multiple)}, "versions": _versions(), **seams,
             },

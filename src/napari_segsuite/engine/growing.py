@@ -52,7 +52,7 @@ class Window:
         self._read, self._box = read, tuple(box)
         self._axes = tuple(range(len(self._box)) if axes is None else axes)
         self.dtype = np.dtype(dtype)
-        self.shape = tuple(self._box[a][1] - self._box[a][0] for a in self._axes)
+        self.shape: tuple[int, ...] = tuple(self._box[a][1] - self._box[a][0] for a in self._axes)
 
     @property
     def ndim(self) -> int:
@@ -67,7 +67,7 @@ class Window:
     @property
     def nbytes(self) -> int:
         """Size in memory if all of it were read."""
-        return self.size * self.dtype.itemsize
+        return int(self.size * self.dtype.itemsize)
 
     def transpose(self, order: Sequence[int]) -> Window:
         """The same with its axes in another order."""
@@ -140,6 +140,11 @@ class Growing:
         self.total, self.done = self._layout.chunks, set[int]()
         self._lowest: NDArray[np.uint32] = np.zeros(store.levels[-1].shape, np.uint32)
         self.levels: tuple[Any, ...] = (*[self._window(level) for level in range(len(store.levels) - 1)], self._lowest)
+
+    @property
+    def finished(self) -> int:
+        """How many chunks are there, also of those that were not looked at yet."""
+        return len(self._records["chunks"].names()) or len(self.done)
 
     def look(self) -> bool:
         """Take in chunks that were finished meanwhile; whether there were any."""

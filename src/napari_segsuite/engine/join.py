@@ -77,6 +77,19 @@ class Seams:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.examples = [*self.examples, *other.examples][:10]
 
+    def warnings(self) -> list[str]:
+        """What a user should look at."""
+        told = []
+        if self.straight:
+            what = "1 segment looks" if self.straight == 1 else f"{self.straight} segments look"
+            at = ", ".join(map(str, self.examples[0]))
+            told.append(f"{what} cut off where chunks meet (for example at {at}): are objects larger than the model was made for?")
+        if self.agreed < self.looked:
+            told.append(
+                f"neighbouring chunks disagree on {self.looked - self.agreed} of {self.looked} voxels: are objects larger than the model allows?"
+            )
+        return told
+
     def to_json(self) -> dict[str, Any]:
         """As plain values, with the agreement as a share (None where nothing was compared)."""
         agreement = round(self.agreed / self.looked, 6) if self.looked else None

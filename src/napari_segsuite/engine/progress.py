@@ -5,11 +5,12 @@ from __future__ import annotations
 import concurrent.futures as cf
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import TypeVar
 
-from napari_segsuite.engine.plan import Plan
 from napari_segsuite.types import Segmentation
 
 WAIT_S = 0.1
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ class Progress:
 Run = Generator[Progress, None, Segmentation]
 
 
-def waited(future: cf.Future[Plan]) -> Generator[Progress, None, Plan]:
-    """Wait for the contrast constants, saying so."""
+def waited(future: cf.Future[T], message: str) -> Generator[Progress, None, T]:
+    """Wait for something that a worker does, saying what."""
     try:
         while not future.done():
             cf.wait([future], WAIT_S)
-            yield Progress(0, 1, "measuring contrast")
+            yield Progress(0, 1, message)
         return future.result()
     finally:
         future.cancel()

@@ -55,7 +55,7 @@ def run(plan: Plan, image: Image, *, out: Path | None = None, executor: cf.Execu
     model : Model, optional
         An object to use instead of loading the one that the plan names; only without an executor.
     **more
-        With `out`: ``source``, ``overwrite``, ``version`` and ``workers``, see `volume.run_store`.
+        With `out`: ``source``, ``overwrite``, ``version``, ``workers`` and ``check``, see `volume.run_store`.
 
     Yields
     ------
@@ -80,7 +80,7 @@ def run(plan: Plan, image: Image, *, out: Path | None = None, executor: cf.Execu
     else:
         with scratch.scratch() as folder:
             far = scratch.portable(image, folder)
-            plan = yield from waited(executor.submit(_measured, plan, far, spec))
+            plan = yield from waited(executor.submit(_measured, plan, far, spec), "measuring contrast")
             frames = yield from _collect(plan, image, spec, _there(plan, far, folder, executor))
     return frames.finish(time.perf_counter() - started)
 

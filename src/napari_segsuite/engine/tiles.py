@@ -113,8 +113,9 @@ def quantize(head: Head, value: Any) -> NDArray[Any]:
     scale, low, high = (EIGHTHS, -32768, 32767) if head.kind == "vector" else (255, 0, 255)
     kind = "int16" if head.kind == "vector" else "uint8"
     if isinstance(value, np.ndarray):
-        rounded: NDArray[Any] = np.clip(np.rint(value * scale), low, high).astype(kind)
-        return rounded
+        scaled: NDArray[Any] = value * scale
+        np.clip(np.rint(scaled, out=scaled), low, high, out=scaled)
+        return scaled.astype(kind)
     import torch
 
     tensor = (value * scale).round().clamp(low, high).to(getattr(torch, kind)).cpu().numpy()

@@ -28,14 +28,12 @@ from napari_segsuite.engine.plan import Plan
 from napari_segsuite.engine.progress import Progress, Run, waited
 from napari_segsuite.engine.schedule import Labelling, Pool, Task
 from napari_segsuite.engine.tasks import Job, block_name, name_of
-from napari_segsuite.engine.work import Begun, Work, begin_job, finish, locked
+from napari_segsuite.engine.work import INPUT, Begun, Work, begin_job, finish, locked
 from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.io import label_store, read_segmentation
 from napari_segsuite.io.label_store import LabelStore
 from napari_segsuite.types import Image, Model, ModelSpec
 
-INPUT = "input"
-"""Under this name the identity of what was read is kept in a result's provenance."""
 CHUNK_VOXELS = {2: 2**24, 3: 2**24}
 """A chunk has about this many voxels where none is wished; by the number of its axes."""
 ROUND = 64
@@ -56,6 +54,7 @@ def run_store(
     overwrite: bool = False,
     version: str | None = None,
     workers: int = 3,
+    check: bool = False,
 ) -> Run:
     """Segment into an OME-Zarr store.
 
@@ -78,6 +77,8 @@ def run_store(
         Of OME-Zarr.
     workers : int
         How many tasks the executor works on at once; about twice as many are handed out.
+    check : bool
+        Compute a crop once more in one piece and compare (`self_check`).
 
     Yields
     ------
@@ -101,11 +102,11 @@ def run_store(
             yield from _label(job, pool, 1 if executor is None else pool.most)
             tally, job = yield from _link(job, image)
             yield from _write(job, pool)
+            checked = (yield from waited(hands.submit(_checked, job), "checking a crop")) if check else {}
         finally:
             pool.stop()
         told = tally.segmentation(np.zeros((), np.uint8), time.perf_counter() - started)
-        if source:
-            told = replace(told, provenance={**told.provenance, INPUT: source})
+        told = replace(told, provenance={**told.provenance, **({INPUT: source} if source else {}), **checked})
         job.store.finish(told)
         finish(out)
     return read_segmentation(out)
@@ -159,7 +160,7 @@ def _begun(
         work.make()
         # The chunks are those that the run began with: what is done is cut that way, and the result does not depend on it.
         return work, replace(plan, limits=begun.plan.limits, chunk=begun.plan.chunk), far
-    plan = yield from waited(hands.submit(_measured, plan, far, spec))
+    plan = yield from waited(hands.submit(_measured, plan, far, spec), "measuring contrast")
     return begin_job(out, plan, source), plan, far
 
 
@@ -167,6 +168,13 @@ def _measured(plan: Plan, image: Image, spec: ModelSpec) -> Plan:
     from napari_segsuite.engine import measure
 
     return replace(plan, limits=measure.limits(image, plan, spec))
+
+
+def _checked(job: Job) -> dict[str, Any]:
+    from napari_segsuite.engine.self_check import self_check
+
+    labels = label_store.finest(job.store)
+    return {"self_check": self_check(job.plan, job.image, job.spec, labels, job.model)}
 
 
 def _label(job: Job, pool: Pool, decoding: int) -> Generator[Progress, None, None]:

@@ -30,13 +30,15 @@ from filelock import FileLock, Timeout
 
 from napari_segsuite.engine.options import Options
 from napari_segsuite.engine.plan import Plan
-from napari_segsuite.errors import InputError, OutputError
-from napari_segsuite.io import label_store
+from napari_segsuite.errors import InputError, OutputError, SegsuiteError
+from napari_segsuite.io import label_store, read_segmentation
 from napari_segsuite.io.commit import remove
 from napari_segsuite.io.faults import AGAIN, writing
 from napari_segsuite.io.ome_zarr_write import check_replaceable
 from napari_segsuite.io.packed import Records
 
+INPUT = "input"
+"""Under this name the identity of what was read is kept in a result's provenance."""
 FOLDER = ".segsuite"
 FORMAT = 1
 KINDS = ("tiles", "labels", "chunks", "frames", "blocks", "notes")
@@ -191,6 +193,17 @@ def plan_of(told: Mapping[str, Any]) -> Plan:
     as_tuples = {name: tuple(told[name]) for name in ("channels", "zoom", "chunk", "notices")}
     limits = tuple((float(a), float(b)) for a, b in told["limits"])
     return Plan(**{**told, **as_tuples, "limits": limits, "options": Options.from_json(told["options"])})
+
+
+def is_result_of(store: Path, plan: Plan, source: Mapping[str, Any]) -> bool:
+    """Whether a store holds the finished result of a job."""
+    if not store.is_dir() or label_store.is_unfinished(store):
+        return False
+    try:
+        told = read_segmentation(store).provenance
+    except SegsuiteError:
+        return False
+    return told.get("fingerprint") == plan.fingerprint and told.get(INPUT) == dict(source)
 
 
 def finish(store: Path) -> None:

@@ -11,7 +11,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
@@ -80,7 +79,7 @@ class LabelStore:
         """Read a block that was written."""
         grid = self.levels[level]
         with reading(grid.folder):
-            return np.asarray(zarr.open_array(LocalStore(grid.folder, read_only=True), mode="r")[grid.box(at)])
+            return grid.read(at)
 
     def finish(self, segmentation: Segmentation) -> None:
         """Write the table and, last of all, the metadata that makes the store a result."""
@@ -129,6 +128,11 @@ def plan_store(path: Path, axes: str, shape: Sequence[int], block: Sequence[int]
 def of_type(store: LabelStore, dtype: str) -> LabelStore:
     """The same store with another type of ids."""
     return replace(store, levels=tuple(replace(grid, dtype=dtype) for grid in store.levels))
+
+
+def finest(store: LabelStore) -> zarr.Array[Any]:
+    """The finest level, for reading."""
+    return zarr.open_array(LocalStore(store.levels[0].folder, read_only=True), mode="r")
 
 
 def begin(path: Path, version: str) -> None:

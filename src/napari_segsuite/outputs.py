@@ -1,0 +1,96 @@
+"""Where the results of a batch go, and whether they can go there."""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_segsuite.engine.options import Options
+from napari_segsuite.errors import OptionError, OutputError
+from napari_segsuite.io import module_of, sidecars_of
+from napari_segsuite.pairing import stem
+
+SUFFIX = {"tif": ".tif", "ome-zarr": ".ome.zarr"}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is wished for all inputs: where to, how, in which format, how to read, and who computes (`engine.volume.run_store`)."""
+
+    out: Path
+    options: Options
+    format: str = "tif"
+    overwrite: bool = False
+    axes: str | None = None
+    scene: int | str | None = None
+    version: str | None = None
+    executor: cf.Executor | None = None
+    workers: int = 3
+    check: bool = False
+
+    @property
+    def single(self) -> bool:
+        """Whether `out` names one result rather than a folder of them."""
+        return module_of(self.out) is not None
+
+    @property
+    def store(self) -> Path | None:
+        """The zarr store that `out` lies in, where it does."""
+        return next((p for p in self.out.parents if p.suffix.lower() == ".zarr"), None)
+
+    @property
+    def grows(self) -> bool:
+        """Whether results are OME-Zarr stores, which come into being on disk."""
+        return self.store is not None or (module_of(self.out) == "ome_zarr" if self.single else self.format == "ome-zarr")
+
+    def paths_of(self, source: Path) -> dict[str, Path]:
+        """Where the ``labels`` of an input go and, in a folder, its ``segments`` and ``run``."""
+        if self.single:
+            return {"labels": self.out}
+        labels = self.out / f"{stem(source)}_labels{SUFFIX[self.format]}"
+        return {"labels": labels, **sidecars_of(labels)}
+
+
+def check_output(batch: Batch) -> None:
+    """Find out that nothing can be written, or not in this format, before the work and not after it."""
+    out, kind = batch.out, module_of(batch.out)
+    if kind == "raster" and out.suffix.lower() != ".png":
+        raise OutputError(f"a {out.suffix} file does not keep labels exactly", ".png, .tif or .ome.zarr", "Choose another --out.")
+    if kind is not None and kind != "ome_zarr" and out.is_dir():
+        raise OutputError(f"{str(out)!r} is a folder", "a file name", "Choose another --out.")
+    if batch.store is not None and not (out.parent == batch.store / "labels" and batch.store.is_dir()):
+        needed = "a path outside, or STORE/labels/NAME in the store of an image"
+        raise OutputError(f"output {out} lies inside a zarr store", needed, "Choose another --out.")
+    folder = out.parent if batch.single else out
+    try:
+        there = next(p for p in (folder, *folder.parents) if p.exists())
+        if not there.is_dir():
+            raise OutputError(f"folder {folder} cannot be made, since {there} is a file", do="Choose another --out.")
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise OutputError(f"folder {folder} cannot be written to: {why}", do="Choose another --out, or free the folder.") from error
+
+
+def check_targets(sources: Sequence[Path], batch: Batch) -> None:
+    """See that every input has a result of its own, and that none takes the place of an input."""
+    if batch.single and len(sources) > 1:
+        raise OptionError(f"there are {len(sources)} inputs and one output, {batch.out}", "a folder as --out")
+    here = {Path(os.path.realpath(source)): source for source in sources}  # unlike Path.resolve, never an error
+    taken: dict[Path, Path] = {}
+    for source in sources:
+        labels = batch.paths_of(source)["labels"]
+        target = Path(os.path.realpath(labels))
+        if target in taken:
+            found = f"inputs {taken[target]} and {source} would both be written to {labels}"
+            raise OutputError(found, do="Segment them one by one, each with an --out of its own.")
+        taken[target] = source
+        hit = next((p for p in (target, *target.parents) if p in here), None)
+        if hit is not None and (hit == target or target.relative_to(hit).parts[0] != "labels"):
+            word = "over" if hit == target else "into"
+            raise OutputError(f"the result {labels} would be written {word} the input {here[hit]}", do="Choose another --out.")
