@@ -30,7 +30,8 @@ LIGHT = (
     *named("", "_version types errors arrays synthetic batch cli cluster info outputs pairing resume terminal"),
     *named(
         "engine",
-        "forecast gather growing join layout link measure options pixels plan progress reader run schedule scratch self_check tasks tiles volume work zoom",
+        "forecast gather growing join layout link measure options pixels plan progress reader run schedule "
+        "scratch self_check tasks tiles volume work zoom",
     ),
     *named(
         "io",

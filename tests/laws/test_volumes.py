@@ -25,9 +25,12 @@ import numpy as np
 import pytest
 import tensorstore
 import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from napari_segsuite import arrays, read, read_segmentation
 from napari_segsuite.engine import schedule, tasks
+from napari_segsuite.engine.layout import Layout
 from napari_segsuite.engine.plan import Options, Plan, resolve
 from napari_segsuite.engine.run import result, run
 from napari_segsuite.engine.work import read_job
@@ -451,3 +454,55 @@ def test_only_so_many_tasks_are_handed_out_at_once(image: Image, tmp_path: Path)
         result(run(planned(image), image, out=tmp_path / "a.ome.zarr", executor=hands, workers=2))
     assert most <= 4
     assert tasks.name_of(7) == "000000007"
+
+
+# The order of things ------------------------------------------------------------------------------------------------------------------
+
+
+@given(st.tuples(*[st.integers(1, 90)] * 3), st.tuples(*[st.integers(5, 40)] * 3), st.sampled_from([None, 6.0, 17.0]))
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_tiles_know_the_chunks_that_need_them(untrained: Callable[..., TorchModel], shape: Any, chunk: Any, diameter: float | None) -> None:
+    spec = untrained(3).spec
+    image = arrays.as_image(np.broadcast_to(np.uint8(0), (2, *shape)), "tzyx")
+    layout = Layout(resolve(image, Options(model=spec.name, chunk=chunk, diameter_px=diameter), spec), spec)
+    numbers = np.arange(layout.chunks).reshape(layout.chunk_shape)
+    needed = {(tile, k) for k in range(layout.chunks) for tile in layout.tiles_of(k)}
+    assert needed == {(tile, int(k)) for tile in range(layout.tiles) for k in numbers[layout.chunks_with(tile)].ravel()}
+    for k in range(layout.chunks):
+        at = layout.chunk(k)
+        region = layout.grids.on_model(layout.grids.around(at.box, layout.reach))
+        assert layout.tiles_over(at.frame, region) == layout.tiles_of(k)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_any_order_of_answers_does_everything_once(untrained: Callable[..., TorchModel], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    spec = untrained(3).spec
+    image = arrays.as_image(np.broadcast_to(np.uint8(0), (50, 60, 30)), "zyx")
+    layout = Layout(resolve(image, Options(model=spec.name, chunk=(9, 20, 30)), spec), spec)
+    done = set(rng.permutation(layout.chunks)[: rng.integers(0, layout.chunks)].tolist())
+    have = set(rng.permutation(layout.tiles)[: rng.integers(0, layout.tiles)].tolist())
+    order = schedule.Labelling(layout, set(done), set(have), int(rng.integers(1, 4)))
+    out: list[tuple[str, Any]] = []
+    predicted: list[int] = []
+    while not order.finished:
+        while len(out) < 4:
+            if (chunk := order.next_chunk()) is not None:
+                assert set(layout.tiles_of(chunk)) <= order.have
+                out.append(("decode", chunk))
+            elif order.queued:
+                out.append(("predict", order.next_tiles()))
+            elif not order.look_further():
+                break
+        kind, what = out.pop(int(rng.integers(len(out))))
+        if kind == "predict":
+            predicted += what
+            order.predicted(what)
+        else:
+            assert what not in done
+            done.add(what)
+            order.decoded(what)
+    assert len(predicted) == len(set(predicted))
+    assert not set(predicted) & have
+    assert done == set(range(layout.chunks))

@@ -6,7 +6,8 @@ Everything is separable: what holds for a box follows from its sides, so that no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -127,6 +128,15 @@ class Layout:
             out.append([(ks[0], ks[-1] + 1) for ks in touched])
         return out
 
+    @cached_property
+    def users(self) -> list[list[Side]]:
+        """Per axis and tile, the first chunk that needs it and the one after the last."""
+        out = []
+        for needs, line in zip(self.needs, self.tile_lines, strict=True):
+            first, last = [a for a, _ in needs], [b for _, b in needs]  # both ascend
+            out.append([(bisect_right(last, k), bisect_right(first, k)) for k in range(len(line))])
+        return out
+
     @property
     def chunk_shape(self) -> tuple[int, ...]:
         """Chunks per frame axis and spatial axis."""
@@ -181,11 +191,10 @@ class Layout:
         """Numbers of a box of tiles."""
         return [int(np.ravel_multi_index((*frame, *at), self.tile_shape)) for at in product(*[range(a, b) for a, b in sides])]
 
-    def chunks_with(self, tile: int) -> Iterator[int]:
-        """The chunks that need a tile."""
+    def chunks_with(self, tile: int) -> tuple[int | slice, ...]:
+        """The chunks that need a tile, as an index into an array of `chunk_shape`."""
         frame, at = self._split(tile, self.tile_shape)
-        sides = [[k for k, (a, b) in enumerate(need) if a <= i < b] for need, i in zip(self.needs, at, strict=True)]
-        return (int(np.ravel_multi_index((*frame, *place), self.chunk_shape)) for place in product(*sides))
+        return (*frame, *[slice(*users[i]) for users, i in zip(self.users, at, strict=True)])
 
     def _split(self, number: int, shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         at = tuple(int(i) for i in np.unravel_index(number, tuple(shape)))

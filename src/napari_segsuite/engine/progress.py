@@ -25,12 +25,15 @@ class Progress:
 Run = Generator[Progress, None, Segmentation]
 
 
-def waited(future: cf.Future[T], message: str) -> Generator[Progress, None, T]:
-    """Wait for something that a worker does, saying what."""
+MEASURING = Progress(0, 1, "measuring contrast")
+
+
+def waited(future: cf.Future[T], progress: Progress) -> Generator[Progress, None, T]:
+    """Wait for something that a worker does, saying so."""
     try:
         while not future.done():
             cf.wait([future], WAIT_S)
-            yield Progress(0, 1, message)
+            yield progress
         return future.result()
     finally:
         future.cancel()

@@ -25,7 +25,7 @@ import numpy as np
 from napari_segsuite.engine import gather, scratch
 from napari_segsuite.engine.layout import At
 from napari_segsuite.engine.plan import Plan
-from napari_segsuite.engine.progress import WAIT_S, Run, waited
+from napari_segsuite.engine.progress import MEASURING, WAIT_S, Run, waited
 from napari_segsuite.engine.progress import Progress as Progress
 from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.models import load_spec
@@ -73,14 +73,14 @@ def run(plan: Plan, image: Image, *, out: Path | None = None, executor: cf.Execu
         from napari_segsuite.engine.volume import run_store  # with what writing zarr needs
 
         return (yield from run_store(plan, image, spec, out, executor, model=model, **more))
-    yield Progress(0, 1, "measuring contrast")
+    yield MEASURING
     if executor is None:
         plan = _measured(plan, image, spec)
         frames = yield from _collect(plan, image, spec, _here(plan, image, model))
     else:
         with scratch.scratch() as folder:
             far = scratch.portable(image, folder)
-            plan = yield from waited(executor.submit(_measured, plan, far, spec), "measuring contrast")
+            plan = yield from waited(executor.submit(_measured, plan, far, spec), MEASURING)
             frames = yield from _collect(plan, image, spec, _there(plan, far, folder, executor))
     return frames.finish(time.perf_counter() - started)
 

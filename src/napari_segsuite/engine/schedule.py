@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from napari_segsuite.engine.layout import Layout
 from napari_segsuite.errors import SegsuiteError
 
@@ -116,7 +118,10 @@ class Labelling:
     """
 
     def __init__(self, layout: Layout, done: set[int], have: set[int], batch: int) -> None:
-        self.layout, self.done, self.have, self.batch = layout, done, have, batch
+        self.layout, self.have, self.batch = layout, have, batch
+        self.done = np.zeros(layout.chunk_shape, np.bool_)
+        self.done.ravel()[sorted(done)] = True
+        self._numbers = np.arange(layout.chunks).reshape(layout.chunk_shape)
         self._chunks = (k for k in range(layout.chunks) if k not in done)
         self._missing: dict[int, set[int]] = {}
         self._ready: deque[int] = deque()
@@ -124,9 +129,14 @@ class Labelling:
         self._known: set[int] = set()
 
     @property
+    def count(self) -> int:
+        """Chunks that are done."""
+        return int(self.done.sum())
+
+    @property
     def finished(self) -> bool:
         """Whether all chunks are done."""
-        return len(self.done) == self.layout.chunks
+        return bool(self.done.all())
 
     def next_chunk(self) -> int | None:
         """A chunk that can be decoded now."""
@@ -161,15 +171,15 @@ class Labelling:
         for tile in tiles:
             self.have.add(tile)
             self._known.discard(tile)
-            for chunk in self.layout.chunks_with(tile):
+            for chunk in self._numbers[self.layout.chunks_with(tile)].ravel().tolist():
                 if chunk in self._missing:
                     self._missing[chunk].discard(tile)
                     self._if_ready(chunk)
 
     def decoded(self, chunk: int) -> list[int]:
         """Note that a chunk is done; gives the tiles that no chunk needs any more."""
-        self.done.add(chunk)
-        spent = [t for t in self.layout.tiles_of(chunk) if t in self.have and all(c in self.done for c in self.layout.chunks_with(t))]
+        self.done.ravel()[chunk] = True
+        spent = [t for t in self.layout.tiles_of(chunk) if t in self.have and self.done[self.layout.chunks_with(t)].all()]
         self.have.difference_update(spent)
         return spent
 

@@ -25,7 +25,7 @@ from napari_segsuite.engine import scratch, tasks
 from napari_segsuite.engine.gather import Tally
 from napari_segsuite.engine.layout import Layout
 from napari_segsuite.engine.plan import Plan
-from napari_segsuite.engine.progress import Progress, Run, waited
+from napari_segsuite.engine.progress import MEASURING, Progress, Run, waited
 from napari_segsuite.engine.schedule import Labelling, Pool, Task
 from napari_segsuite.engine.tasks import Job, block_name, name_of
 from napari_segsuite.engine.work import INPUT, Begun, Work, begin_job, finish, locked
@@ -93,16 +93,16 @@ def run_store(
     plan = replace(plan, chunk=chunk_of(plan))
     source = dict(source or {})
     store = store_of(plan, image, out, version)
-    yield Progress(0, 1, "measuring contrast")
+    yield MEASURING
     with locked(out, store.version, plan, source, overwrite=overwrite) as begun, _threads(executor, workers) as hands:
         work, plan, far = yield from _begun(begun, plan, image, spec, out, source, hands, here=executor is None)
         job = Job(plan, far, spec, work, store_of(plan, image, out, version), model)
         pool = Pool(hands, 2 * workers)
         try:
             yield from _label(job, pool, 1 if executor is None else pool.most)
-            tally, job = yield from _link(job, image)
+            tally, job = yield from _link(job, image, hands)
             yield from _write(job, pool)
-            checked = (yield from waited(hands.submit(_checked, job), "checking a crop")) if check else {}
+            checked = (yield from waited(hands.submit(_checked, job), Progress(999, 1000, "checking a crop"))) if check else {}
         finally:
             pool.stop()
         told = tally.segmentation(np.zeros((), np.uint8), time.perf_counter() - started)
@@ -160,7 +160,7 @@ def _begun(
         work.make()
         # The chunks are those that the run began with: what is done is cut that way, and the result does not depend on it.
         return work, replace(plan, limits=begun.plan.limits, chunk=begun.plan.chunk), far
-    plan = yield from waited(hands.submit(_measured, plan, far, spec), "measuring contrast")
+    plan = yield from waited(hands.submit(_measured, plan, far, spec), MEASURING)
     return begin_job(out, plan, source), plan, far
 
 
@@ -196,8 +196,9 @@ def _label(job: Job, pool: Pool, decoding: int) -> Generator[Progress, None, Non
             else:
                 for tile in order.decoded(task.number[0]):
                     job.work.records("tiles").drop(name_of(tile))
-        share = max(len(order.done) - had, 0) + min(computed / max(layout.tiles, 1) * total, total - had) if had < total else total
-        yield _progress("label", (had + share / 2) / total, f"segmenting: {len(order.done)} of {total} chunks")
+        new = order.count - had
+        share = had + (new + min(computed * total / layout.tiles, total - had)) / 2
+        yield _progress("label", share / total, f"segmenting: {order.count} of {total} chunks")
     _check(pool, "chunk")
 
 
@@ -213,7 +214,7 @@ def _following(job: Job, order: Labelling, pool: Pool, decoding: int) -> Task | 
             return None
 
 
-def _link(job: Job, image: Image) -> Generator[Progress, None, tuple[Tally, Job]]:
+def _link(job: Job, image: Image, hands: cf.Executor) -> Generator[Progress, None, tuple[Tally, Job]]:
     """Number the segments of all frames, and decide the type of their ids."""
     layout, tally = Layout(job.plan, job.spec), Tally(job.plan, image, job.spec)
     for told in job.work.notes():
@@ -221,12 +222,12 @@ def _link(job: Job, image: Image) -> Generator[Progress, None, tuple[Tally, Job]
     frames, largest = list(np.ndindex(*layout.frames)), 0
     records = job.work.records("frames")
     for k, at in enumerate(frames):
-        found = tasks.joined(job, k)
+        before = _progress("link", k / len(frames), "joining the chunks")
+        found = yield from waited(hands.submit(tasks.joined, job, k), before)
         final = tally.number(at, found)
         largest = max(largest, int(final.max(initial=0)))
         records.put(f"{k}.starts.npy", _npy(np.asarray(found.starts, np.int64)))
         records.put(f"{k}.npy", _npy(final))
-        yield _progress("link", (k + 1) / len(frames), "joining the chunks")
     store = label_store.of_type(job.store, "uint64" if largest > np.iinfo(np.uint32).max else "uint32")
     store.create()
     return tally, replace(job, store=store)
