@@ -506,3 +506,27 @@ def test_any_order_of_answers_does_everything_once(untrained: Callable[..., Torc
     assert len(predicted) == len(set(predicted))
     assert not set(predicted) & have
     assert done == set(range(layout.chunks))
+
+
+# Real volumes -------------------------------------------------------------------------------------------------------------------------
+
+REAL = {
+    "neurons": ("em_neurons3d_gala/train_image.tif", (33, 50, 64)),
+    "nuclei": ("nuclei3d_gonuclear/1135_image.ome.tif", (40, 57, 64)),
+    "cells": ("cells3d_ovule/sample_image.ome.tif", (32, 50, 70)),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_volumes_in_chunks_are_as_in_one_piece(name: str, shared_data: Path, model: str, tmp_path: Path) -> None:
+    """By contact, where objects run through many chunks; and with a network that was never trained, whose answers vary everywhere."""
+    path, chunk = REAL[name]
+    source = read(shared_data / path, axes="zyx")
+    crop = replace(source, levels=(np.asarray(source.data[:20, :64, :64]),))
+    for which, image, size in (("otsu", source, chunk), (model, crop, (9, 30, 40))):
+        cut = tuple(min(c, n) for c, n in zip(size, image.shape, strict=True))
+        whole = result(run(planned(image, which, chunk=image.shape), image))
+        found = result(run(planned(image, which, chunk=cut), image, out=tmp_path / f"{Path(which).name}.ome.zarr"))
+        assert_equal(found, whole)
+        assert found.provenance["seams"]["agreement"] == 1.0
+        assert len(whole.segments["id"]) >= 3
