@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from contextlib import suppress
 
 
 def main() -> int:
@@ -14,10 +16,20 @@ def main() -> int:
                 setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         from napari_segsuite.cli import main as run
 
-        return run()
+        return _ended(run())
     except KeyboardInterrupt:
         sys.stderr.write("segsuite: stopped before anything was done\n")
         return 130
+
+
+def _ended(code: int) -> int:
+    """After a Ctrl-C, end now: threads may be in the middle of a large tile, and nobody needs their answer."""
+    if code > 128 and threading.active_count() > 1:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -96,11 +96,11 @@ class Pool:
             else:
                 self.failed.append((task, error))
 
-    def stop(self) -> None:
-        """Take back what no worker has begun, and wait for what one has: it must not write any more after this."""
+    def stop(self, patience_s: float = 60) -> None:
+        """Take back what no worker has begun, and wait for what one has, so that it does not write any more after this."""
         for future in self._out:
             future.cancel()
-        cf.wait(self._out, 60)
+        cf.wait(self._out, patience_s)
 
 
 class Labelling:

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import io
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -94,7 +96,7 @@ def run_store(
     source = dict(source or {})
     store = store_of(plan, image, out, version)
     yield MEASURING
-    with locked(out, store.version, plan, source, overwrite=overwrite) as begun, _threads(executor, workers) as hands:
+    with locked(out, store.version, plan, source, overwrite=overwrite) as begun, _hands(executor, workers) as hands:
         work, plan, far = yield from _begun(begun, plan, image, spec, out, source, hands, here=executor is None)
         job = Job(plan, far, spec, work, store_of(plan, image, out, version), model)
         pool = Pool(hands, 2 * workers)
@@ -104,7 +106,8 @@ def run_store(
             yield from _write(job, pool)
             checked = (yield from waited(hands.submit(_checked, job), Progress(999, 1000, "checking a crop"))) if check else {}
         finally:
-            pool.stop()
+            # After a Ctrl-C nothing is waited for: what is on its way may be killed, since records are whole or not there.
+            pool.stop(0 if isinstance(sys.exception(), KeyboardInterrupt) else 60)
         told = tally.segmentation(np.zeros((), np.uint8), time.perf_counter() - started)
         told = replace(told, provenance={**told.provenance, **({INPUT: source} if source else {}), **checked})
         job.store.finish(told)
@@ -132,20 +135,17 @@ def store_of(plan: Plan, image: Image, out: Path, version: str | None) -> LabelS
     return label_store.plan_store(out, axes, [image.shape[i] for i in keep], [chunk.get(a, 1) for a in axes], version=version)
 
 
-def _threads(executor: cf.Executor | None, workers: int) -> Any:
-    """The executor, not ended at the end; or threads of our own, which are."""
-    return cf.ThreadPoolExecutor(workers) if executor is None else _Lent(executor)
-
-
-@dataclass
-class _Lent:
-    executor: cf.Executor
-
-    def __enter__(self) -> cf.Executor:
-        return self.executor
-
-    def __exit__(self, *_: object) -> None:
-        return None
+@contextmanager
+def _hands(executor: cf.Executor | None, workers: int) -> Iterator[cf.Executor]:
+    """The executor, which is not ended at the end; or threads of our own, which are, but not waited for after a Ctrl-C."""
+    if executor is not None:
+        yield executor
+        return
+    threads = cf.ThreadPoolExecutor(workers)
+    try:
+        yield threads
+    finally:
+        threads.shutdown(wait=not isinstance(sys.exception(), KeyboardInterrupt), cancel_futures=True)
 
 
 def _begun(
