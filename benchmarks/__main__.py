@@ -12,7 +12,8 @@ MODEL_NAMES = {"nuclei3d": "nuclei-3d"}
 
 def main() -> int:
     """Import ``benchmarks.NAME`` and call its ``main``."""
-    names = {MODEL_NAMES.get(path.stem, path.stem): path.stem for path in sorted(Path(__file__).parent.glob("[!_]*.py"))}
+    found = [path for path in sorted(Path(__file__).parent.glob("[!_]*")) if path.suffix == ".py" or (path / "__init__.py").is_file()]
+    names = {MODEL_NAMES.get(path.stem, path.stem): path.stem for path in found}
     if len(sys.argv) < 2 or sys.argv[1] not in names:
         sys.stderr.write(f"usage: python -m benchmarks NAME [OPTION ...], where NAME is one of {', '.join(names)}\n")
         return 2

@@ -1,6 +1,6 @@
 """How good the built-in model `nuclei-3d` is on volumes that it was not trained on, beside Otsu's threshold.
 
-    python -m benchmarks nuclei-3d --data FOLDER [--part test] [--times 1] [--model nuclei-3d]
+    python -m benchmarks nuclei-3d --data FOLDER [--part test] [--times 1] [--option min_score=0] [--model nuclei-3d]
 
 AP = TP / (TP + FP + FN), pooled over the volumes of a kind. Part ``test``: what was held back of the two real volumes, the synthetic volume that
 StarDist is tested with, and freshly made volumes. Part ``choose``, on which the options of the model's codec were chosen: the training parts
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from napari_segsuite import metrics, segment
 from napari_segsuite.models import load_model
 from napari_segsuite.training.nuclei3d import DIAMETER, SOURCES
 from napari_segsuite.training.volumes import volume
-from napari_segsuite.types import Model
+from napari_segsuite.types import Model, ModelSpec, Prediction
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 SEEDS = {"test": 1001, "choose": 1002}
@@ -45,6 +45,18 @@ class Volume:
     diameter: float
 
 
+@dataclass(frozen=True, eq=False)
+class Changed:
+    """A model with another description."""
+
+    model: Model
+    spec: ModelSpec
+
+    def predict(self, batch: NDArray[np.float32]) -> Prediction:
+        """What the model itself answers."""
+        return self.model.predict(batch)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Print one line per kind of volume and method."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -52,8 +64,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--part", default="test", choices=["test", "choose"])
     parser.add_argument("--model", default="nuclei-3d", help="name or folder")
     parser.add_argument("--times", type=float, default=1.0, help="tell the model so many times the diameter that the nuclei have")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="another value for an option of the model's codec")
     args = parser.parse_args(argv)
-    model = load_model(args.model)
+    model = changed(load_model(args.model), args.option)
     methods = {
         model.spec.name: lambda v: _segmented(v, model, args.times),
         "otsu": lambda v: np.asarray(segment(v.image, model="otsu").labels),
@@ -65,6 +78,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             scores = metrics.evaluate([method(v) for v in volumes], [v.labels for v in volumes])
             figures = "  ".join(f"{scores.ap[t]:.3f}" for t in THRESHOLDS)
             _say(f"{kind:20} {name:16} {figures}   {scores.f1:.3f} {scores.pq:.3f}   {len(volumes)} volumes, {scores.n_true} nuclei")
+
+
+def changed(model: Model, options: Sequence[str]) -> Model:
+    """The same model with other options of its codec, written ``name=value``."""
+    told = {name: float(value) for name, value in (option.split("=") for option in options)}
+    return Changed(model, replace(model.spec, codec_options={**model.spec.codec_options, **told}))
 
 
 def read(data: Path, part: str) -> dict[str, list[Volume]]:

@@ -35,7 +35,7 @@ def test_synthetic_nuclei_are_found_better_than_by_a_threshold_and_alike_in_chun
     scores, threshold = evaluate(found, labels), evaluate(segment(image, model="otsu"), labels)
     assert scores.ap[0.5] > 0.5
     assert scores.ap[0.5] > threshold.ap[0.5] + 0.1
-    chunked = segment(image, model="nuclei-3d", chunk=(16, 40, 32))
+    chunked = segment(image, model="nuclei-3d", chunk=(16, 72, 40))
     np.testing.assert_array_equal(chunked.labels, found.labels)
 
 

@@ -29,7 +29,16 @@ from napari_segsuite.types import Class, ModelSpec
 
 CLASSES = (Class(1, "nucleus", (255, 127, 14)),)
 NORMALIZE = (1.0, 99.8)
-CODEC_OPTIONS: dict[str, float] = {"center": 0.2, "window": 3, "search": 4, "longest": 24, "second": 4, "min_size": 60, "min_score": 0.6}
+CODEC_OPTIONS: dict[str, float] = {
+    "center": 0.2,
+    "window": 3,
+    "search": 4,
+    "longest": 24,
+    "second": 4,
+    "min_size": 100,
+    "min_score": 0.65,
+    "foreground": 0.45,
+}
 DIAMETER = 16.0
 """Typical diameter across (in y and x) of the training nuclei, in voxels."""
 CROP = (32, 64, 64)
