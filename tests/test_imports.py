@@ -31,7 +31,7 @@ LIGHT = (
     *named(
         "engine",
         "forecast gather growing join layout link measure options pixels plan progress reader run schedule "
-        "scratch self_check tasks tiles volume work zoom",
+        "scratch self_check source tasks tiles volume work zoom",
     ),
     *named(
         "io",

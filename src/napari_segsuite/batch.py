@@ -12,7 +12,8 @@ from napari_segsuite.engine.options import check
 from napari_segsuite.engine.plan import Options, Plan, resolve
 from napari_segsuite.engine.run import Progress, result, run
 from napari_segsuite.engine.self_check import self_check, sentence
-from napari_segsuite.errors import InputError, SegsuiteError
+from napari_segsuite.engine.work import tidy
+from napari_segsuite.errors import InputError, OutputError, SegsuiteError
 from napari_segsuite.io import label_store, list_inputs, read, read_segmentation, write, write_beside, write_result
 from napari_segsuite.io.faults import writing
 from napari_segsuite.models import load_spec
@@ -48,9 +49,9 @@ class Done:
     def __str__(self) -> str:
         if self.event == "failed":
             return f"{self.source}: failed"
-        if self.event == "skipped":
-            return f"{self.source}: already done, {self.paths['labels']}"
         told = "".join(f"\n  note: {notice}" for notice in self.notices)
+        if self.event == "skipped":
+            return f"{self.source}: already done, {self.paths['labels']}{told}"
         segments = "1 segment" if self.segments == 1 else f"{self.segments} segments"
         return f"{self.source}: {segments} in {self.seconds:.1f} s, {self.paths['labels']}{told}"
 
@@ -108,6 +109,7 @@ def forecasts(inputs: Sequence[str | Path], batch: Batch, workers: int) -> Itera
 
     check(batch.options)
     spec = load_spec(batch.options.model)
+    check_output(batch)
     sources, missing = _listed(inputs)
     check_targets(sources, batch)
     yield from ({"input": one.source, "error": one.error} for one in missing)
@@ -120,8 +122,8 @@ def forecasts(inputs: Sequence[str | Path], batch: Batch, workers: int) -> Itera
                 "out": str(batch.paths_of(source)["labels"]),
                 **forecast(plan, image, plan.spec_of(spec), workers, grows=batch.grows),
             }
-        except SegsuiteError as error:
-            yield {"input": str(source), "error": str(error)}
+        except (SegsuiteError, MemoryError, UnicodeError, RuntimeError) as error:
+            yield {"input": str(source), "error": _why(error)}
 
 
 def demo(out: Path, show: Show) -> Done:
@@ -159,7 +161,7 @@ def _segment(source: Path, batch: Batch, spec: ModelSpec, show: Show) -> Done:
     paths = batch.paths_of(source)
     finished = None if batch.overwrite else is_finished(paths, plan, before)
     if finished:
-        return Done(str(source), paths)
+        return _there(source, paths, plan, image, spec, batch)
     overwrite = batch.overwrite or finished is False
     if not batch.grows:
         found = _run(image, plan, str(source), show)
@@ -176,6 +178,20 @@ def _segment(source: Path, batch: Batch, spec: ModelSpec, show: Show) -> Done:
         found = _grow(image, plan, batch, paths, str(source), show, source=before, overwrite=overwrite)
         _check_unchanged(source, batch, before)
     return _done(str(source), found, paths if batch.single else write_beside(found, paths["labels"], overwrite=overwrite))
+
+
+def _there(source: Path, paths: dict[str, Path], plan: Plan, image: Image, spec: ModelSpec, batch: Batch) -> Done:
+    """What to say of a result that is there already."""
+    if not batch.grows and not batch.check:
+        return Done(str(source), paths)
+    if batch.grows:
+        tidy(paths["labels"])
+        own = label_store.version_of(paths["labels"])
+        if batch.version not in (None, own):
+            found = f"result {paths['labels']} is there already, in OME-Zarr {own} instead of {batch.version}"
+            raise OutputError(found, do="Choose another output, or allow it to be replaced (--overwrite).")
+    checked = [sentence(_checked(plan, image, spec, read_segmentation(paths["labels"])))] if batch.check else []
+    return Done(str(source), paths, notices=tuple(checked))
 
 
 def _checked(plan: Plan, image: Image, spec: ModelSpec, found: Segmentation) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(str(error))
         return 1
     except KeyboardInterrupt as stop:
-        complain("stopped; what was finished before is complete, and nothing half-written is left")
+        complain("stopped; what was finished before is complete, and the same command goes on")
         return SIGNAL + int(stop.args[0] if stop.args else 2)
 
 
@@ -98,7 +98,10 @@ def _out(text: str) -> Path:
 
 def _numbers(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in text.replace(",", " ").split())
+        numbers = tuple(int(part) for part in text.replace(",", " ").split())
+        if not numbers:
+            raise ValueError("nothing")
+        return numbers
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not whole numbers like 32,256,256") from None
 
@@ -172,7 +175,7 @@ def _add_models(commands: Any) -> None:
 
 def _segment(args: argparse.Namespace) -> int:
     from napari_segsuite.batch import Batch, segment_all
-    from napari_segsuite.cluster import executor
+    from napari_segsuite.cluster import check_workers, executor
 
     scene = int(args.scene) if args.scene and args.scene.isdecimal() else args.scene
     batch = Batch(args.out, options_of(args), args.format or "tif", args.overwrite, args.axes, scene, args.zarr_version, check=args.self_check)
@@ -181,6 +184,7 @@ def _segment(args: argparse.Namespace) -> int:
     if not batch.grows and (args.workers is not None or args.scheduler is not None or args.zarr_version):
         raise OptionError("--workers, --scheduler and --zarr-version are for OME-Zarr results", "--out NAME.ome.zarr, or --format ome-zarr")
     if args.dry_run:
+        check_workers(args.workers, args.scheduler)
         return _dry_run(args, batch)
     failures = []
     with executor(args.workers, args.scheduler) as (hands, at_once), shower(args.progress) as show:

@@ -13,6 +13,19 @@ THREADS = 3
 """Threads of this process where nothing else is wished: one reads, one computes maps, one decodes or writes."""
 
 
+def check_workers(workers: int | None, scheduler: str | None) -> None:
+    """Complain about wishes that cannot be met.
+
+    Raises
+    ------
+    OptionError
+    """
+    if workers is not None and scheduler is not None:
+        raise OptionError("both --workers and --scheduler are given", "one of them")
+    if workers is not None and not 1 <= workers <= 4096:
+        raise OptionError(f"--workers is {workers}", "a whole number from 1 to 4096")
+
+
 @contextmanager
 def executor(workers: int | None = None, scheduler: str | None = None) -> Iterator[tuple[cf.Executor | None, int]]:
     """Lend an executor for a run, and say how many tasks it works on at once.
@@ -37,13 +50,10 @@ def executor(workers: int | None = None, scheduler: str | None = None) -> Iterat
     OptionError
         Both are wished, or the scheduler does not answer.
     """
-    if workers is not None and scheduler is not None:
-        raise OptionError("both --workers and --scheduler are given", "one of them")
+    check_workers(workers, scheduler)
     if workers is None and scheduler is None:
         yield None, THREADS
         return
-    if workers is not None and not 1 <= workers <= 4096:
-        raise OptionError(f"--workers is {workers}", "a whole number from 1 to 4096")
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:

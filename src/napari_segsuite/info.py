@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from napari_segsuite.engine.layout import Layout
-from napari_segsuite.engine.work import Begun, Work, read_job
+from napari_segsuite.engine.work import FOLDER, Begun, Work, read_job
+from napari_segsuite.errors import InputError
 from napari_segsuite.io import label_store, read, read_segmentation
-from napari_segsuite.io.ome_zarr import has_labels_metadata
+from napari_segsuite.io.ome_zarr import has_labels_metadata, names_of_labels
 from napari_segsuite.models import load_spec
 from napari_segsuite.types import SPATIAL
 
@@ -43,7 +44,8 @@ def info(path: Path) -> dict[str, Any]:
     if path.is_dir() and has_labels_metadata(path):
         return _finished(path)
     image = read(path)
-    return {"path": str(path), "kind": "image", "name": image.name, **_place(image.data, image), "channels": list(image.channels)}
+    told = {"path": str(path), "kind": "image", "name": image.name, **_place(image.data, image), "channels": list(image.channels)}
+    return told | ({"labels": names_of_labels(path)} if path.is_dir() else {})
 
 
 def text(told: dict[str, Any]) -> str:
@@ -56,7 +58,10 @@ def text(told: dict[str, Any]) -> str:
     if "segments" in told:
         lines.append(f"  {told['segments']} segments")
     if "chunks" in told:
-        lines.append(f"  {told['chunks']['done']} of {told['chunks']['total']} chunks done")
+        stage = f", {told['stage']}" if "stage" in told else ""
+        lines.append(f"  {told['chunks']['done']} of {told['chunks']['total']} chunks done{stage}")
+    if told.get("labels"):
+        lines.append(f"  labels inside: {', '.join(told['labels'])}")
     if told.get("plan"):
         lines.append(f"  made with {told['plan']['model']['name']} {told['plan']['model']['version']}, fingerprint {told['fingerprint']}")
     if seams := told.get("seams"):
@@ -78,11 +83,17 @@ def _unfinished(path: Path) -> dict[str, Any]:
     begun = read_job(path)
     told: dict[str, Any] = {"path": str(path), "kind": "segmentation", "finished": False}
     if begun is None:
+        if not (path / FOLDER).is_dir() and not any(path.iterdir()):
+            raise InputError(f"folder {path} is empty", "an image or a result")
         return {**told, "fingerprint": None, "plan": None, "chunks": {"total": None, "done": 0, "missing": []}}
-    done = {int(name) for name in Work(path, begun.token).records("chunks").names()}
+    done = Work(path, begun.token).numbers("chunks")
     total = _chunks(begun)
     missing = [k for k in range(total) if k not in done][:MOST]
     chunks = {"total": total, "done": len(done), "missing": missing}
+    image = begun.plan.image
+    keep = [i for i, a in enumerate(image["axes"]) if a != "c"]
+    place = {name: [image[name][i] for i in keep] for name in ("shape", "scale", "units")}
+    told |= {**place, "axes": "".join(image["axes"][i] for i in keep), "dtype": "uint32", "stage": "segmenting" if missing else "joining and writing"}
     return {**told, "fingerprint": begun.plan.fingerprint, "plan": begun.plan.to_json(), "chunks": chunks}
 
 

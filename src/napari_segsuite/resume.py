@@ -13,25 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from napari_segsuite.engine.plan import Plan
+from napari_segsuite.engine.source import identity as identity
 from napari_segsuite.engine.work import INPUT as INPUT
 from napari_segsuite.engine.work import difference
 from napari_segsuite.errors import OutputError, SegsuiteError
 from napari_segsuite.io import label_store, read_segmentation
-from napari_segsuite.io.faults import reading
-
-_METADATA = ("zarr.json", ".zattrs", ".zarray", ".zgroup", ".zmetadata")
-
-
-def identity(path: Path, scene: int | str | None) -> dict[str, Any]:
-    """What tells a file, and the image in it, from another or a later one: name, scene, bytes, and when it last changed.
-
-    Of a zarr folder its chunks count. Its metadata is compared as part of the plan, and labels may be written into it meanwhile.
-    """
-    with reading(path):
-        files = [path] if not path.is_dir() else [p for p in path.rglob("*") if _is_chunk(p, path)]
-        stats = [file.stat() for file in files]
-    changed = max((s.st_mtime_ns for s in stats), default=0)
-    return {"name": path.name, "scene": scene, "bytes": sum(s.st_size for s in stats), "changed_ns": changed}
 
 
 def is_finished(paths: Mapping[str, Path], plan: Plan, source: Mapping[str, Any]) -> bool | None:
@@ -76,7 +62,3 @@ def _difference(told: Mapping[str, Any], plan: Plan, source: Mapping[str, Any]) 
     if not isinstance(before, Mapping) or not isinstance(before.get("options"), Mapping):
         return "by something else"
     return difference(before, told.get(INPUT) or {}, plan, source)
-
-
-def _is_chunk(path: Path, store: Path) -> bool:
-    return path.is_file() and path.name not in _METADATA and "labels" not in path.relative_to(store).parts

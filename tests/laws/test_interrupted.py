@@ -104,7 +104,7 @@ if os.name == "posix":
             out = Path(f"stopped{at}")
             stopped = forked(*WORDS, out, "--format", form, watch=out, at=at, signal=number)
             assert stopped.code == 128 + number
-            assert stopped.err == "segsuite: stopped; what was finished before is complete, and nothing half-written is left\n"
+            assert stopped.err == "segsuite: stopped; what was finished before is complete, and the same command goes on\n"
             if form == "tif":
                 assert hidden(out) == []
             check_no_half(out, whole)

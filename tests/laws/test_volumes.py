@@ -24,16 +24,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tensorstore
+import tifffile
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_segsuite import arrays, read, read_segmentation
+from napari_segsuite import arrays, read, read_segmentation, segment
 from napari_segsuite.engine import schedule, tasks
 from napari_segsuite.engine.layout import Layout
 from napari_segsuite.engine.plan import Options, Plan, resolve
 from napari_segsuite.engine.run import result, run
-from napari_segsuite.engine.work import read_job
+from napari_segsuite.engine.work import is_result_of, read_job, tidy
 from napari_segsuite.errors import InputError, OutputError, SegsuiteError
 from napari_segsuite.info import info
 from napari_segsuite.io import label_store, write
@@ -338,22 +339,83 @@ def test_a_chunk_that_cannot_be_read_is_named_and_the_rest_is_kept(long: Image, 
     assert_equal(found, result(run(plan, long)))
 
 
-def test_a_damaged_record_is_named(image: Image, whole: Segmentation, tmp_path: Path) -> None:
-    out = tmp_path / "a.ome.zarr"
-    steps = run(planned(image), image, out=out)
-    while not out.exists() or info(out)["chunks"]["done"] < 5:
+def stopped(image: Image, out: Path, chunks: int = 5, **options: Any) -> Path:
+    """A run that was stopped after some chunks; gives the folder of its records."""
+    steps = run(planned(image, **options), image, out=out)
+    while not out.exists() or info(out)["chunks"]["done"] < chunks:
         next(steps)
     steps.close()
     job = read_job(out)
     assert job is not None
-    record = sorted((out / ".segsuite" / job.token / "chunks").iterdir())[0]
-    damaged = bytearray(record.read_bytes())
-    damaged[-3] ^= 1
-    record.write_bytes(damaged)
-    with pytest.raises(SegsuiteError, match=f"ecord .*{record.name} cannot be read"):
+    return out / ".segsuite" / job.token
+
+
+@pytest.mark.parametrize("kind", ["chunks", "labels", "notes"])
+def test_a_damaged_record_is_computed_anew(kind: str, image: Image, whole: Segmentation, tmp_path: Path) -> None:
+    out = tmp_path / "a.ome.zarr"
+    for record in (stopped(image, out) / kind).iterdir():
+        record.write_bytes(record.read_bytes()[:-3])
+    for _ in range(CHUNKS):
+        try:
+            result(run(planned(image), image, out=out))
+        except InputError as error:
+            assert f"/{kind}/" in str(error)
+            assert "has been deleted. Start the same run again" in str(error)
+    assert_equal(read_segmentation(out), whole)
+
+
+def test_a_damaged_description_of_the_job_can_be_overwritten(image: Image, whole: Segmentation, tmp_path: Path) -> None:
+    out = tmp_path / "a.ome.zarr"
+    (stopped(image, out).parent / "job.json").write_text("{")
+    with pytest.raises(InputError, match="Begin anew with --overwrite"):
         result(run(planned(image), image, out=out))
-    record.unlink()  # as the message says
+    assert_equal(result(run(planned(image), image, out=out, overwrite=True)), whole)
+
+
+def test_another_version_of_the_format_does_not_go_on_with_a_run(image: Image, whole: Segmentation, tmp_path: Path) -> None:
+    out = tmp_path / "a.ome.zarr"
+    stopped(image, out)
+    with pytest.raises(OutputError, match=r"unfinished run in OME-Zarr 0\.5, not 0\.4"):
+        result(run(planned(image), image, out=out, version="0.4"))
     assert_equal(result(run(planned(image), image, out=out)), whole)
+
+
+def test_what_a_kill_left_in_and_beside_a_result_is_swept(image: Image, whole: Segmentation, tmp_path: Path) -> None:
+    out = tmp_path / "a.ome.zarr"
+    stopped(image, out)
+    (out / "0" / "c").mkdir(parents=True)
+    (out / "0" / "c" / ".1.6e10e38e05ef").write_bytes(b"half a shard")
+    assert_equal(result(run(planned(image), image, out=out)), whole)
+    assert [p.name for p in out.rglob(".*")] == []
+    (out / ".segsuite" / "0123" / "chunks").mkdir(parents=True)  # killed while it deleted its records
+    plan, source = planned(image), {"pixels": 1}
+    assert not is_result_of(out, plan, source)
+    tidy(out)
+    assert left(out) == []
+
+
+def test_a_changed_image_is_not_taken_for_the_one_that_was_segmented(image: Image, tmp_path: Path) -> None:
+    out, options = tmp_path / "a.ome.zarr", {"model": "otsu", "chunk": CHUNK}
+    pixels = np.asarray(image.data)
+    first = segment(pixels, out=out, **options)
+    assert_equal(segment(pixels, out=out, **options), replace(first, labels=np.asarray(first.labels)))
+    with pytest.raises(OutputError, match="exists already"):
+        segment(pixels[:, ::-1].copy(), out=out, **options)
+    turned = segment(pixels[:, ::-1].copy(), out=out, overwrite=True, **options)
+    np.testing.assert_array_equal(np.asarray(turned.labels) > 0, np.asarray(segment(pixels[:, ::-1].copy(), **options).labels) > 0)
+    tifffile.imwrite(tmp_path / "p.tif", pixels)
+    segment(tmp_path / "p.tif", out=tmp_path / "b.ome.zarr", **options)
+    tifffile.imwrite(tmp_path / "p.tif", pixels // 2)
+    with pytest.raises(OutputError, match="exists already"):
+        segment(tmp_path / "p.tif", out=tmp_path / "b.ome.zarr", **options)
+
+
+def test_labels_of_another_image_do_not_go_into_a_store(image: Image, tmp_path: Path) -> None:
+    store = tmp_path / "image.ome.zarr"
+    write(image, store)
+    other = replace(image, levels=(np.asarray(image.data)[:, :50],))
+    with pytest.raises(OutputError, match="and the image in .* is 24 z x 70 y x 66 x"):
+        result(run(planned(other), other, out=store / "labels" / "cells"))
 
 
 if sys.platform == "linux":

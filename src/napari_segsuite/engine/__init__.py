@@ -22,6 +22,7 @@ def segment(
     out: str | PathLike[str] | None = None,
     executor: Executor | None = None,
     workers: int = 3,
+    overwrite: bool = False,
     **options: Any,
 ) -> Segmentation:
     """Segment an image.
@@ -42,6 +43,8 @@ def segment(
         Who computes: processes, or a dask cluster (``client.get_executor(pure=False)``). By default this process.
     workers : int
         How many tasks the executor works on at once; only with `out`.
+    overwrite : bool
+        Replace what is at `out`: another result, or an unfinished run of another job.
     **options
         Fields of `engine.plan.Options`.
 
@@ -72,17 +75,23 @@ def segment(
     given = None if isinstance(model, str) else model
     if out is None:
         return result(run(plan, found, executor=executor, model=given))
-    return _grown(plan, found, Path(out), executor=executor, model=given, workers=workers)
+    return _grown(plan, found, Path(out), executor=executor, model=given, workers=workers, overwrite=overwrite)
 
 
 def _grown(plan: Plan, image: Image, out: Path, **more: Any) -> Segmentation:
     """The finished result of this job where it is there already, else what a run makes of it."""
     from napari_segsuite.engine.run import result, run
-    from napari_segsuite.engine.work import is_result_of
+    from napari_segsuite.engine.source import identity_of
+    from napari_segsuite.engine.work import is_result_of, tidy
+    from napari_segsuite.errors import OutputError
     from napari_segsuite.io import read_segmentation
+    from napari_segsuite.io.inputs import module_of
 
-    source = {"name": image.name, "source": image.source}
+    if module_of(out) != "ome_zarr":
+        raise OutputError(f"out is {str(out)!r}", "a path ending in .ome.zarr, or STORE.ome.zarr/labels/NAME")
+    source = identity_of(image)
     if is_result_of(out, plan, source):
+        tidy(out)
         return read_segmentation(out)
     return result(run(plan, image, out=out, source=source, **more))
 

@@ -19,7 +19,11 @@ DECODING_BYTES = 40
 """Working memory of the decoder per voxel that it looks at, beyond the maps; measured (``python -m benchmarks volumes``)."""
 BASE_BYTES = 450 * 2**20
 """What a process with torch and a small network has in memory before any pixel."""
-WRITE_S = 4e-9
+BARE_BYTES = 150 * 2**20
+"""The same without torch."""
+NETWORK_BYTES = 32
+"""Working memory of a network per voxel of its tile and channel of its finest level, in 2D and 3D at most; measured."""
+WRITE_S = 8e-9
 """Seconds per voxel for joining and writing labels with their pyramid; measured likewise."""
 PACKED = 0.15
 """Records on disk per byte of maps, and labels per byte of labels, after compression, at most in what was measured."""
@@ -130,8 +134,9 @@ def _band(layout: Layout) -> int:
 
 def _ram(layout: Layout, spec: ModelSpec, workers: int, grows: bool) -> float:
     """Bytes of all workers: the process, a tile in the network, a region in the decoder, and in memory the labels."""
-    tile = prod(spec.tile[-len(layout.plan.axes) :])
-    network = 4 * 16 * max(8, sum(h.channels for h in spec.heads)) * tile if spec.net else 16 * tile
-    each = BASE_BYTES + network + (_map_bytes(spec) + DECODING_BYTES) * _region(layout)
+    tile = prod(min(t, n) for t, n in zip(spec.tile[-len(layout.plan.axes) :], layout.grids.model, strict=True))
+    width = max(spec.net.get("kwargs", {}).get("widths", (16,))[0], sum(h.channels for h in spec.heads)) if spec.net else 0
+    base, network = (BASE_BYTES, NETWORK_BYTES * width * tile) if spec.net else (BARE_BYTES, 16 * tile)
+    each = base + network + (_map_bytes(spec) + DECODING_BYTES) * _region(layout)
     whole = 0 if grows else 8 * prod(layout.grids.image) * prod(layout.frames)
     return workers * each + whole

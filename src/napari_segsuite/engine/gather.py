@@ -152,13 +152,14 @@ class _Part:
     def __init__(self, labelled: Labelled) -> None:
         self.box, self.rows, self.labels = labelled.at.box, labelled.pieces.rows, labelled.pieces.labels
 
-    def face(self, axis: int, side: int) -> NDArray[np.int32]:
-        """The first or last plane."""
-        plane: NDArray[np.int32] = np.take(self.labels, side, axis)
+    def first(self, axis: int) -> NDArray[np.int32]:
+        """The first plane."""
+        plane: NDArray[np.int32] = np.take(self.labels, 0, axis)
         return plane
 
-    def beyond(self, axis: int) -> None:
-        """Not asked for."""
+    def last(self) -> list[tuple[NDArray[np.int32], None]]:
+        """The last planes; what lies behind them was not asked for."""
+        return [(np.take(self.labels, -1, axis), None) for axis in range(self.labels.ndim)]
 
 
 def _index(plan: Plan, image: Image, at: tuple[int, ...], box: Sequence[tuple[int, int]]) -> tuple[int | slice, ...]:

@@ -29,6 +29,8 @@ MOST_BYTES = 2**28
 """What is remembered of the chunks that were looked at."""
 LOOK_S = 0.3
 """After this long, `Growing.look` leaves the rest of what is new for the next time."""
+MOST_LOWEST = 2**26
+"""A lowest level with more voxels than this, of an image that has no pyramid, is not kept in memory."""
 NUMBERS = 2**31 - 1
 
 
@@ -138,8 +140,10 @@ class Growing:
         self._seen: OrderedDict[tuple[int, int], NDArray[np.uint32]] = OrderedDict()
         self._bytes, self._lock = 0, threading.Lock()
         self.total, self.done = self._layout.chunks, set[int]()
-        self._lowest: NDArray[np.uint32] = np.zeros(store.levels[-1].shape, np.uint32)
-        self.levels: tuple[Any, ...] = (*[self._window(level) for level in range(len(store.levels) - 1)], self._lowest)
+        lowest = store.levels[-1].shape
+        self._lowest: NDArray[np.uint32] | None = np.zeros(lowest, np.uint32) if prod(lowest) <= MOST_LOWEST else None
+        windows = [self._window(level) for level in range(len(store.levels))]
+        self.levels: tuple[Any, ...] = (*windows[:-1], windows[-1] if self._lowest is None else self._lowest)
 
     @property
     def finished(self) -> int:
@@ -153,8 +157,9 @@ class Growing:
         until, last = time.monotonic() + LOOK_S, len(self._store.levels) - 1
         new = sorted({int(name) for name in self._records["chunks"].names()} - self.done)
         for number in new:
-            corner, part = self._corner(last, number), self._part(last, number)
-            self._lowest[tuple(slice(a, a + n) for a, n in zip(corner, part.shape, strict=True))] = part
+            if self._lowest is not None:
+                corner, part = self._corner(last, number), self._part(last, number, remember=False)
+                self._lowest[tuple(slice(a, a + n) for a, n in zip(corner, part.shape, strict=True))] = part
             self.done.add(number)
             if time.monotonic() > until:
                 break
@@ -184,7 +189,7 @@ class Growing:
         box = self._store.levels[0].box(np.unravel_index(number, self._layout.chunk_shape))  # type: ignore[arg-type]
         return [-(-s.start // f) for s, f in zip(box, self._steps[level], strict=True)]
 
-    def _part(self, level: int, number: int) -> NDArray[np.uint32]:
+    def _part(self, level: int, number: int, *, remember: bool = True) -> NDArray[np.uint32]:
         """A chunk at a level; nothing where its record is gone, because the run has finished meanwhile."""
         with self._lock:
             if (level, number) in self._seen:
@@ -194,7 +199,7 @@ class Growing:
             part = self._made(level, number)
         except InputError:
             return np.zeros((0,) * len(self._steps[level]), np.uint32)
-        if level < len(self._steps) - 1:  # the lowest is remembered as a whole
+        if remember:
             self._remember((level, number), part)
         return part
 
@@ -258,7 +263,7 @@ def colour_numbers(rows: Mapping[str, NDArray[Any]], frame: int, stuff: int) -> 
         The class id of stuff; of an object 31 bits that follow from its key, or, where it has none, of a piece from its first voxel.
     """
     key, first = (rows[name].astype(np.int64) for name in ("key", "first"))
-    seed = np.where(key > 0, key, ~first).astype(np.uint64) + np.uint64(frame) * np.uint64(0x9E3779B97F4A7C15)
+    seed = np.where(key > 0, key, ~first).astype(np.uint64) + np.uint64(frame * 0x9E3779B97F4A7C15 % 2**64)
     numbers = stuff + 1 + (_mixed(seed) % np.uint64(NUMBERS - stuff - 1)).astype(np.int64)
     return np.concatenate([[0], np.where(key < 0, -key, numbers)]).astype(np.uint32)
 

@@ -36,13 +36,23 @@ class Part(Protocol):
         """See `codecs.pieces.collect`."""
         ...
 
-    def face(self, axis: int, side: int) -> NDArray[np.int32]:
-        """Piece numbers in the first (side 0) or last (-1) plane along an axis."""
+    def first(self, axis: int) -> NDArray[np.int32]:
+        """Piece numbers in the first plane along an axis."""
         ...
 
-    def beyond(self, axis: int) -> NDArray[np.int64] | None:
-        """What the chunk would answer for the plane behind its last one (`names` of its pieces), if it was asked."""
+    def last(self) -> Sequence[tuple[NDArray[np.int32], NDArray[np.int64] | None]]:
+        """Per axis, piece numbers in the last plane, and what the chunk would answer for the plane behind it (`names`), if it was asked."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """What joining needs to know of a chunk's pieces: names, keys and kinds, and how many pieces come before."""
+
+    name: NDArray[np.int64]
+    key: NDArray[np.int64]
+    kind: NDArray[np.uint8]
+    start: int
 
 
 @dataclass
@@ -129,15 +139,21 @@ def join(parts: Sequence[Part], plan: Plan, classes: Sequence[Class]) -> Joined:
     rows = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
     seams, pairs = Seams(), [np.zeros((0, 2), np.int64)]
     number = {tuple(a for a, _ in part.box): k for k, part in enumerate(parts)}
+
+    def table(k: int) -> _Table:
+        key, kind = (rows[name][starts[k] : starts[k + 1]] for name in ("key", "kind"))
+        return _Table(names({"key": key, "kind": kind}), key, kind, starts[k])
+
     for k, part in enumerate(parts):
-        for axis, (_, stop) in enumerate(part.box):
-            corner = tuple(stop if a == axis else low for a, (low, _) in enumerate(part.box))
+        corners = [tuple(stop if a == axis else low for a, (low, _) in enumerate(part.box)) for axis, (_, stop) in enumerate(part.box)]
+        planes = part.last() if any(corner in number for corner in corners) else ()
+        for axis, (corner, (near, beyond)) in enumerate(zip(corners, planes, strict=False)):
             if corner in number:
                 other = number[corner]
-                near, far = _global(part.face(axis, -1), starts[k]), _global(parts[other].face(axis, 0), starts[other])
+                far = parts[other].first(axis)
                 found = link.contacts(near, far)
-                pairs.append(found)
-                _look(seams, near, far, found, rows, part.beyond(axis), (axis, part.box))
+                pairs.append(found + np.array([starts[k], starts[other]]))
+                _look(seams, (near, far), (table(k), table(other)), found, beyond, (axis, part.box))
     linked = link.link(rows, np.concatenate(pairs), classes, plan.axes, plan.min_size, plan.min_score)
     return Joined(linked, starts, seams)
 
@@ -148,50 +164,51 @@ def names(rows: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
     return np.concatenate([[0], own]).astype(np.int64)
 
 
-def _global(face: NDArray[np.int32], start: int) -> NDArray[np.int64]:
-    return np.where(face > 0, face.astype(np.int64) + start, 0)
-
-
 def _look(
     seams: Seams,
-    near: NDArray[np.int64],
-    far: NDArray[np.int64],
-    touching: NDArray[np.int64],
-    rows: Mapping[str, NDArray[Any]],
+    planes: tuple[NDArray[np.int32], NDArray[np.int32]],
+    tables: tuple[_Table, _Table],
+    touching: NDArray[np.integer],
     beyond: NDArray[np.int64] | None,
     where: tuple[int, Box],
 ) -> None:
-    """Count what one face shows."""
-    own = names(rows)
-    name, behind = own[near], own[far]
-    key = rows["key"]
+    """Count what one face shows: the planes on its two sides, as numbers of the pieces in `tables`."""
+    (near, far), (mine, theirs) = planes, tables
+    name, behind = mine.name[near], theirs.name[far]
     a, b = touching[:, 0] - 1, touching[:, 1] - 1
+    one = mine.key[a] == theirs.key[b]
     seams.faces += 1
-    seams.touching += sum(int((key[np.unique(side[side > 0]) - 1] >= 0).sum()) for side in (near, far))
-    seams.pairs += int(((key[a] == key[b]) & ((key[a] > 0) | ((key[a] == 0) & (rows["kind"][a] == rows["kind"][b])))).sum())
+    seams.touching += sum(_things_in(side, t) for side, t in zip(planes, tables, strict=True))
+    seams.pairs += int((one & ((mine.key[a] > 0) | ((mine.key[a] == 0) & (mine.kind[a] == theirs.kind[b])))).sum())
     if beyond is not None:
         either = (beyond != 0) | (behind != 0)
         seams.looked += int(either.sum())
         seams.agreed += int((beyond == behind)[either].sum())
-    for one, mine, others in ((near, name, behind), (far, behind, name)):
-        cut = _straight(one, mine, others)
+    for pieces, own, others in ((near, name, behind), (far, behind, name)):
+        cut = _straight(pieces, own, others)
         seams.straight += len(cut)
-        seams.examples = [*seams.examples, *(_voxel(one, piece, where) for piece in cut[: 10 - len(seams.examples)])]
+        seams.examples = [*seams.examples, *(_voxel(pieces, piece, where) for piece in cut[: 10 - len(seams.examples)])]
 
 
-def _straight(pieces: NDArray[np.int64], mine: NDArray[np.int64], others: NDArray[np.int64]) -> list[int]:
+def _things_in(plane: NDArray[np.int32], table: _Table) -> int:
+    """How many pieces of things reach a plane."""
+    there = np.bincount(plane.ravel(), minlength=len(table.key) + 1)[1:] > 0
+    return int((there & (table.key >= 0)).sum())
+
+
+def _straight(pieces: NDArray[np.integer], mine: NDArray[np.int64], others: NDArray[np.int64]) -> list[int]:
     """Pieces of objects that end at the face although most of what is behind it is another object."""
     least = SMALLEST_CUT.get(pieces.ndim, SMALLEST_CUT[2])
-    number, index, count = np.unique(pieces, return_inverse=True, return_counts=True)
-    flat, one, other = index.ravel(), mine.ravel(), others.ravel()
-    same = np.bincount(flat, one == other, len(number))
-    different = np.bincount(flat, (one != other) & (other > 0), len(number))
-    object_ = np.bincount(flat, one > 0, len(number)) > 0
-    cut = (number > 0) & object_ & (count >= least) & (same == 0) & (different >= STRAIGHT * count)
-    return [int(n) for n in number[cut]]
+    flat, one, other = pieces.ravel(), mine.ravel(), others.ravel()
+    count = np.bincount(flat)
+    same = np.bincount(flat, one == other)
+    different = np.bincount(flat, (one != other) & (other > 0))
+    object_ = np.bincount(flat, one > 0) > 0
+    cut = object_ & (count >= least) & (same == 0) & (different >= STRAIGHT * count)
+    return [int(n) for n in np.flatnonzero(cut) if n > 0]
 
 
-def _voxel(pieces: NDArray[np.int64], piece: int, where: tuple[int, Box]) -> list[int]:
+def _voxel(pieces: NDArray[np.integer], piece: int, where: tuple[int, Box]) -> list[int]:
     """A voxel of a piece in the face, in the frame's coordinates."""
     axis, box = where
     at = [int(i) for i in np.argwhere(pieces == piece)[0]]

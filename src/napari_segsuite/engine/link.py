@@ -30,13 +30,13 @@ class Linked:
     segments: dict[str, NDArray[Any]]
 
 
-def contacts(near: NDArray[np.int64], far: NDArray[np.int64]) -> NDArray[np.int64]:
+def contacts(near: NDArray[np.integer], far: NDArray[np.integer]) -> NDArray[np.int64]:
     """Pair the pieces that face each other across a cut.
 
     Parameters
     ----------
-    near, far : (*face) int64
-        Frame-wide piece numbers on the two sides; 0 is background.
+    near, far : (*face) integer
+        Piece numbers on the two sides, below 2**31; 0 is background.
 
     Returns
     -------
@@ -49,7 +49,9 @@ def contacts(near: NDArray[np.int64], far: NDArray[np.int64]) -> NDArray[np.int6
     array([[1, 7]])
     """
     both = (near > 0) & (far > 0)
-    return np.unique(np.stack([near[both], far[both]], axis=1), axis=0)
+    # As one number per pair, which is many times faster to sort than rows.
+    codes = np.unique(near[both].astype(np.int64) << 32 | far[both])
+    return np.stack([codes >> 32, codes & 0xFFFFFFFF], axis=1)
 
 
 def stack(parts: Sequence[Pieces]) -> dict[str, NDArray[Any]]:

@@ -73,7 +73,7 @@ def predict(job: Job, numbers: Sequence[int]) -> None:
         maps = {head.name: tiles.quantize(head, answer[head.name]) for head in job.spec.heads}
     for k, (number, (_, tile), reader) in enumerate(zip(numbers, places, readers, strict=True)):
         inner = tuple(slice(a - s, b - s) for (a, b), (s, _) in zip(tile.core, tile.seen, strict=True))
-        job.work.records("tiles").put(name_of(number), pack({name: values[k][(slice(None), *inner)] for name, values in maps.items()}))
+        job.work.records("tiles").put(name_of(number), pack({name: values[k][(slice(None), *inner)] for name, values in maps.items()}), firm=False)
         if reader.filled:
             job.work.note(f"filled-{number}", {"filled": reader.filled})
     device, notices = chunk.told(own)
@@ -99,7 +99,8 @@ def decode(job: Job, number: int) -> None:
     faces: dict[str, NDArray[Any]] = {f"face{axis}{side}": np.take(found.labels, -side, axis) for axis in range(len(size)) for side in (0, 1)}
     # Small copies for who looks at the whole while it grows: it need not unpack all of this for them.
     views = growing.coarse(job.store, np.unravel_index(number, layout.chunk_shape), found.labels)  # type: ignore[arg-type]
-    job.work.records("labels").put(name_of(number), pack({"labels": found.labels, **views}))
+    small = found.labels.astype(np.min_scalar_type(len(found.rows["key"])))  # half of the bytes to compress, or a quarter
+    job.work.records("labels").put(name_of(number), pack({"labels": small, **views}))
     rows = {f"row_{name}": column for name, column in found.rows.items()}
     job.work.records("chunks").put(name_of(number), pack({**rows, **faces, **behind}))
 
@@ -142,16 +143,15 @@ class StoredPart:
         found = self._records.get(self._name)
         return {name.removeprefix("row_"): column for name, column in found.items() if name.startswith("row_")}
 
-    def face(self, axis: int, side: int) -> NDArray[np.int32]:
-        """Its first or last plane."""
-        return self._one(f"face{axis}{-side}")
+    def first(self, axis: int) -> NDArray[np.int32]:
+        """Its first plane."""
+        return self._records.get(self._name, (f"face{axis}0",))[f"face{axis}0"]
 
-    def beyond(self, axis: int) -> NDArray[np.int64] | None:
-        """What it answers for the plane behind its last one."""
-        return self._records.get(self._name, (f"beyond{axis}",)).get(f"beyond{axis}")
-
-    def _one(self, name: str) -> NDArray[Any]:
-        return self._records.get(self._name, (name,))[name]
+    def last(self) -> list[tuple[NDArray[np.int32], NDArray[np.int64] | None]]:
+        """Its last planes, and what it answers for the planes behind them; read in one go."""
+        axes = range(len(self.box))
+        found = self._records.get(self._name, [f"{kind}{axis}{end}" for axis in axes for kind, end in (("face", "1"), ("beyond", ""))])
+        return [(found[f"face{axis}1"], found.get(f"beyond{axis}")) for axis in axes]
 
 
 def joined(job: Job, frame: int) -> join.Joined:

@@ -30,9 +30,9 @@ from napari_segsuite.engine.plan import Plan
 from napari_segsuite.engine.progress import MEASURING, Progress, Run, waited
 from napari_segsuite.engine.schedule import Labelling, Pool, Task
 from napari_segsuite.engine.tasks import Job, block_name, name_of
-from napari_segsuite.engine.work import INPUT, Begun, Work, begin_job, finish, locked
-from napari_segsuite.errors import SegsuiteError
-from napari_segsuite.io import label_store, read_segmentation
+from napari_segsuite.engine.work import INPUT, Begun, Work, before, begin_job, finish, locked
+from napari_segsuite.errors import OptionError, SegsuiteError
+from napari_segsuite.io import faults, label_store, read_segmentation
 from napari_segsuite.io.label_store import LabelStore
 from napari_segsuite.types import Image, Model, ModelSpec
 
@@ -94,11 +94,13 @@ def run_store(
     started = time.perf_counter()
     plan = replace(plan, chunk=chunk_of(plan))
     source = dict(source or {})
-    store = store_of(plan, image, out, version)
+    if workers < 1:
+        raise OptionError(f"workers is {workers}", "a whole number from 1 on")
+    store = store_of(plan, image, out, version or (label_store.version_of(out) if label_store.is_unfinished(out) else None))
     yield MEASURING
     with locked(out, store.version, plan, source, overwrite=overwrite) as begun, _hands(executor, workers) as hands:
         work, plan, far = yield from _begun(begun, plan, image, spec, out, source, hands, here=executor is None)
-        job = Job(plan, far, spec, work, store_of(plan, image, out, version), model)
+        job = Job(plan, far, spec, work, store_of(plan, image, out, store.version), model)
         pool = Pool(hands, 2 * workers)
         try:
             yield from _label(job, pool, 1 if executor is None else pool.most)
@@ -110,6 +112,8 @@ def run_store(
             pool.stop(0 if isinstance(sys.exception(), KeyboardInterrupt) else 60)
         told = tally.segmentation(np.zeros((), np.uint8), time.perf_counter() - started)
         told = replace(told, provenance={**told.provenance, **({INPUT: source} if source else {}), **checked})
+        if begun is not None:
+            label_store.sweep(job.store)
         job.store.finish(told)
         finish(out)
     return read_segmentation(out)
@@ -180,8 +184,8 @@ def _checked(job: Job) -> dict[str, Any]:
 def _label(job: Job, pool: Pool, decoding: int) -> Generator[Progress, None, None]:
     """Compute all chunks that are not there yet."""
     layout = Layout(job.plan, job.spec)
-    done = {int(name) for name in job.work.records("chunks").names()}
-    order = Labelling(layout, done, {int(name) for name in job.work.records("tiles").names()}, job.plan.batch)
+    done = job.work.numbers("chunks")
+    order = Labelling(layout, done, job.work.numbers("tiles"), job.plan.batch)
     total, had = layout.chunks, len(done)
     computed = 0
     while not order.finished:
@@ -199,7 +203,7 @@ def _label(job: Job, pool: Pool, decoding: int) -> Generator[Progress, None, Non
         new = order.count - had
         share = had + (new + min(computed * total / layout.tiles, total - had)) / 2
         yield _progress("label", share / total, f"segmenting: {order.count} of {total} chunks")
-    _check(pool, "chunk")
+    _check(pool, "chunk", job.work.store)
 
 
 def _following(job: Job, order: Labelling, pool: Pool, decoding: int) -> Task | None:
@@ -222,8 +226,7 @@ def _link(job: Job, image: Image, hands: cf.Executor) -> Generator[Progress, Non
     frames, largest = list(np.ndindex(*layout.frames)), 0
     records = job.work.records("frames")
     for k, at in enumerate(frames):
-        before = _progress("link", k / len(frames), "joining the chunks")
-        found = yield from waited(hands.submit(tasks.joined, job, k), before)
+        found = yield from waited(hands.submit(tasks.joined, job, k), _progress("link", k / len(frames), "joining the chunks"))
         final = tally.number(at, found)
         largest = max(largest, int(final.max(initial=0)))
         records.put(f"{k}.starts.npy", _npy(np.asarray(found.starts, np.int64)))
@@ -246,7 +249,7 @@ def _write(job: Job, pool: Pool) -> Generator[Progress, None, None]:
         for _ in _all(pool, todo):
             written += weight
             yield _progress("write", min(written / total, 1.0), "writing the labels")
-        _check(pool, "block")
+        _check(pool, "block", job.work.store)
 
 
 def _blocks(job: Job, level: int, first: int, done: set[str]) -> Iterator[Task]:
@@ -266,7 +269,7 @@ def _all(pool: Pool, todo: Iterator[Task]) -> Iterator[Task]:
         yield from pool.wait()
 
 
-def _check(pool: Pool, what: str) -> None:
+def _check(pool: Pool, what: str, out: Path) -> None:
     """Complain about tasks that failed.
 
     Raises
@@ -277,11 +280,14 @@ def _check(pool: Pool, what: str) -> None:
     if not pool.failed:
         return
     task, error = pool.failed[0]
+    kept = f" The earlier result is kept as {before(out)} until the new one is finished." if before(out).exists() else ""
+    if isinstance(error, OSError):
+        error = faults.told(error, out)
     if isinstance(error, SegsuiteError):
-        raise error
+        raise type(error)(error.found, error.needed, f"{error.do}{kept}") from error
     where = ", ".join(map(str, task.number))
     found = f"{what} {where} failed: {type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
-    raise SegsuiteError(found, do="What is finished is kept; start the same run again to go on.") from error
+    raise SegsuiteError(found, do=f"What is finished is kept; start the same run again to go on.{kept}") from error
 
 
 def _npy(array: Any) -> bytes:
@@ -291,5 +297,5 @@ def _npy(array: Any) -> bytes:
 
 
 def _progress(stage: str, share: float, message: str) -> Progress:
-    before = {"label": 0.0, "link": SHARE["label"], "write": SHARE["label"] + SHARE["link"]}[stage]
-    return Progress(round(1000 * (before + SHARE[stage] * share)), 1000, message)
+    earlier = {"label": 0.0, "link": SHARE["label"], "write": SHARE["label"] + SHARE["link"]}[stage]
+    return Progress(round(1000 * (earlier + SHARE[stage] * share)), 1000, message)

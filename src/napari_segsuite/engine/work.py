@@ -32,8 +32,8 @@ from napari_segsuite.engine.options import Options
 from napari_segsuite.engine.plan import Plan
 from napari_segsuite.errors import InputError, OutputError, SegsuiteError
 from napari_segsuite.io import label_store, read_segmentation
-from napari_segsuite.io.commit import remove
-from napari_segsuite.io.faults import AGAIN, writing
+from napari_segsuite.io.commit import check_free, remove
+from napari_segsuite.io.faults import writing
 from napari_segsuite.io.ome_zarr_write import check_replaceable
 from napari_segsuite.io.packed import Records
 
@@ -81,9 +81,17 @@ class Work:
             notes.put(name, json.dumps(told).encode())
 
     def notes(self) -> list[dict[str, Any]]:
-        """All that was said, in an order that does not depend on who was first."""
-        folder = self.records("notes").folder
-        return [json.loads((folder / name).read_bytes()) for name in sorted(self.records("notes").names())]
+        """All that was said, in an order that does not depend on who was first; what is damaged is not worth stopping for."""
+        told = []
+        for name in sorted(self.records("notes").names()):
+            with suppress(OSError, ValueError):
+                told.append(json.loads((self.folder / "notes" / name).read_bytes()))
+        return told
+
+    def numbers(self, kind: str) -> set[int]:
+        """Numbers of the tiles or chunks whose records are there."""
+        found = {int(name) for name in self.records(kind).names() if name.isdigit()}
+        return found & self.numbers("labels") if kind == "chunks" else found
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,7 @@ class Begun:
     plan : Plan
         With its contrast constants.
     source : mapping
-        Identity of the input (`resume.identity`); empty for one that is no file.
+        Identity of the input (`source.identity`); empty for one that is no file.
     token : str
     """
 
@@ -131,26 +139,49 @@ def locked(store: Path, version: str, plan: Plan, source: Mapping[str, Any], *, 
     if not label_store.is_unfinished(store):
         check_replaceable(store, overwrite=overwrite, labels=True)
         _step_aside(store)
-    label_store.begin(store, version)
+    with _lock(store):
+        if not label_store.is_unfinished(store):  # another process finished it in this moment
+            check_free(store, overwrite=False)
+        own = label_store.version_of(store)
+        if own not in (None, version):
+            raise OutputError(
+                f"{store} holds an unfinished run in OME-Zarr {own}, not {version}", do="Go on with that version, or choose another output."
+            )
+        if own is None or read_job(store, damaged=overwrite) is None:
+            label_store.begin(store, version)
+        begun = read_job(store, damaged=overwrite)
+        if begun is not None and not (begun.plan.fingerprint == plan.fingerprint and begun.source == source):
+            if not overwrite:
+                found = f"store {store} holds an unfinished run {difference(begun.plan.to_json(), begun.source, plan, source)}"
+                raise OutputError(found, do="Choose another output, or allow it to be replaced (--overwrite).")
+            begun = None
+        if begun is None:
+            _forget(store)
+        yield begun
+
+
+def tidy(store: Path) -> None:
+    """Delete what a run left that was killed right after it had finished its result."""
+    if not (store / FOLDER).is_dir() or label_store.is_unfinished(store):
+        return
+    with suppress(OutputError), _lock(store):
+        finish(store)
+
+
+@contextmanager
+def _lock(store: Path) -> Iterator[None]:
+    """Be the only process that works on a store; the folder for that goes with the last record."""
     folder = store / FOLDER
     with writing(folder):
-        folder.mkdir(exist_ok=True)
-    lock = FileLock(folder / "lock", timeout=0)
-    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / "lock", timeout=0)
         try:
             lock.acquire()
         except Timeout as error:  # before `writing` sees it, since it is an OSError
             found = f"another process is writing {store}"
             raise OutputError(found, do="Wait until it is done, stop it, or choose another output.") from error
     try:
-        begun = read_job(store)
-        if begun is not None and not (begun.plan.fingerprint == plan.fingerprint and begun.source == source):
-            if not overwrite:
-                found = f"store {store} holds an unfinished run {difference(begun.plan.to_json(), begun.source, plan, source)}"
-                raise OutputError(found, do="Choose another output, or allow it to be replaced (--overwrite).")
-            _forget(store)
-            begun = None
-        yield begun
+        yield
     finally:
         lock.release()
         if not label_store.is_unfinished(store):
@@ -168,8 +199,8 @@ def begin_job(store: Path, plan: Plan, source: Mapping[str, Any]) -> Work:
     return work
 
 
-def read_job(store: Path) -> Begun | None:
-    """The job that a store's records belong to; None where none was begun.
+def read_job(store: Path, *, damaged: bool = False) -> Begun | None:
+    """The job that a store's records belong to; None where none was begun, or, if `damaged` is allowed, where that cannot be told.
 
     Raises
     ------
@@ -185,7 +216,10 @@ def read_job(store: Path) -> Begun | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"job description {path} is damaged ({type(error).__name__})", do=AGAIN) from error
+        if damaged:
+            return None
+        found = f"the description of the unfinished run in {path} is damaged ({type(error).__name__})"
+        raise InputError(found, do="Begin anew with --overwrite, or choose another output.") from error
 
 
 def plan_of(told: Mapping[str, Any]) -> Plan:

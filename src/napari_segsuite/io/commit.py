@@ -91,7 +91,7 @@ def _swap(part: Path, path: Path) -> None:
             os.replace(aside, path)
             raise
         remove(aside)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _sync(part: Path) -> None:
@@ -101,7 +101,8 @@ def _sync(part: Path) -> None:
             os.fsync(opened.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Force the names in a folder to the disk."""
     if os.name != "posix":  # elsewhere a folder cannot be opened, and a rename needs no forcing
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -5,7 +5,9 @@ Until then the store's group says that it is not finished, and has no OME-Zarr m
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -113,7 +115,7 @@ def plan_store(path: Path, axes: str, shape: Sequence[int], block: Sequence[int]
     """
     parent = ome_zarr_write.parent_of(path)
     if parent is not None:
-        version, factors = ome_zarr_write.like_image(parent, axes, version)
+        version, factors = ome_zarr_write.like_image(parent, axes, version, shape)
     else:
         version, factors = version or ome_zarr_write.DEFAULT_VERSION, pyramid.plan_factors(axes, shape)
     spatial = sum(a in SPATIAL for a in axes)
@@ -133,6 +135,22 @@ def of_type(store: LabelStore, dtype: str) -> LabelStore:
 def finest(store: LabelStore) -> zarr.Array[Any]:
     """The finest level, for reading."""
     return zarr.open_array(LocalStore(store.levels[0].folder, read_only=True), mode="r")
+
+
+def version_of(path: Path) -> str | None:
+    """Version of OME-Zarr of a store that is there."""
+    numbers = {number: version for version, number in ngff.VERSIONS.items()}
+    return numbers[2] if (path / ".zgroup").is_file() else numbers[3] if (path / "zarr.json").is_file() else None
+
+
+def sweep(store: LabelStore) -> None:
+    """Delete files of levels that a killed process had not finished."""
+    for grid in store.levels:
+        for folder, _, names in os.walk(grid.folder):
+            for name in names:
+                if name.startswith(".") and name not in (".zarray", ".zattrs"):
+                    with suppress(OSError):
+                        (Path(folder) / name).unlink()
 
 
 def begin(path: Path, version: str) -> None:
@@ -159,9 +177,9 @@ def is_unfinished(path: Path) -> bool:
 
 def _is_empty(path: Path) -> bool:
     """Whether a folder is all that there is, or a group with nothing in it: a run was killed right at its beginning."""
-    if not path.is_dir() or path.is_symlink():
+    if not path.is_dir():
         return False
-    names = {entry.name for entry in path.iterdir() if not entry.name.endswith(".partial")}
+    names = {entry.name for entry in path.iterdir() if not (entry.name.endswith(".partial") or entry.name == ".segsuite")}
     return not names or (names <= {"zarr.json", ".zgroup"} and "attributes" not in _text(path / "zarr.json").replace('"attributes": {}', ""))
 
 

@@ -61,6 +61,13 @@ def has_labels_metadata(path: Path) -> bool:
         return isinstance(node, zarr.Group) and "image-label" in ngff.ome_of(node.attrs.asdict())
 
 
+def names_of_labels(path: Path) -> list[str]:
+    """Names of the label images in the store of an image."""
+    with reading(path):
+        node = open_node(path)
+        return labels_of(node) if isinstance(node, zarr.Group) else []
+
+
 def _opened(path: Path) -> zarr.Group | zarr.Array[Any]:
     node = open_node(path)
     if isinstance(node, zarr.Group):

@@ -58,7 +58,7 @@ def write_segmentation(segmentation: Segmentation, path: Path, *, overwrite: boo
         with replacing(path, overwrite=overwrite) as part:
             _fill(part, segmentation, version or DEFAULT_VERSION, None)
         return
-    own, factors = like_image(image_path, segmentation.axes, version)
+    own, factors = like_image(image_path, segmentation.axes, version, segmentation.labels.shape)
     check_free(path, overwrite=overwrite)
     prepare_parent(path, own)
     with replacing(path, overwrite=overwrite) as part:
@@ -179,7 +179,7 @@ def write_labels_table(group: zarr.Group, segments: Table) -> None:
     table.attrs.update({"columns": listed, "rows": len(next(iter(segments.values()), ()))})
 
 
-def like_image(image_path: Path, axes: str, version: str | None) -> tuple[str, list[pyramid.Factors]]:
+def like_image(image_path: Path, axes: str, version: str | None, shape: Sequence[int]) -> tuple[str, list[pyramid.Factors]]:
     """Version and pyramid factors that labels inside an image store must have: those of the image.
 
     Raises
@@ -204,8 +204,16 @@ def like_image(image_path: Path, axes: str, version: str | None) -> tuple[str, l
         raise OutputError(f"store {image_path} is not an OME-Zarr image", "an image group to write labels into") from error
     if not set(axes) <= set(stored):
         raise OutputError(f"the labels have axes {axes!r} and the image in {image_path} has {stored!r}", "labels of that image")
+    size = dict(zip(stored, shapes[0], strict=True))
+    if [size[a] for a in axes] != list(shape) or any(size[a] > 1 for a in stored if a not in axes and a != "c"):
+        found = f"the labels are {_sides(axes, shape)}, and the image in {image_path} is {_sides(stored, shapes[0])}"
+        raise OutputError(found, "labels of that image", "Choose another output.")
     per_level = pyramid.factors_between(shapes)
     return own, [tuple(step[stored.index(a)] for a in axes) for step in per_level]
+
+
+def _sides(axes: str, shape: Sequence[int]) -> str:
+    return " x ".join(f"{n} {a}" for n, a in zip(shape, axes, strict=True))
 
 
 def _shape_of(node: zarr.Array[Any] | zarr.Group) -> tuple[int, ...]:
@@ -216,13 +224,12 @@ def _shape_of(node: zarr.Array[Any] | zarr.Group) -> tuple[int, ...]:
 
 def check_replaceable(path: Path, *, overwrite: bool, labels: bool) -> None:
     """Labels never replace an image store, and nothing replaces a folder that is not a store."""
-    check_free(path, overwrite=overwrite)
-    if not path.exists():
-        return
-    if not path.is_dir() or not (_has_metadata(path) or not any(path.iterdir())):
-        raise OutputError(f"folder {path} is there and is not a zarr store, so it is not replaced", do="Choose another name, or remove it yourself.")
-    if labels and _has_metadata(path) and "image-label" not in ngff.ome_of(open_node(path).attrs.asdict()):
+    if path.exists() and (not path.is_dir() or not (_has_metadata(path) or not any(path.iterdir()))):
+        kind = "folder" if path.is_dir() else "file"
+        raise OutputError(f"{kind} {path} is there and is not a zarr store, so it is not replaced", do="Choose another name, or remove it yourself.")
+    if path.exists() and labels and _has_metadata(path) and "image-label" not in ngff.ome_of(open_node(path).attrs.asdict()):
         raise OutputError(f"store {path} holds an image, which labels must not replace", do=f"Write them into it with {path / 'labels' / 'NAME'}.")
+    check_free(path, overwrite=overwrite)
 
 
 def _consolidate(image_path: Path, version: str) -> None:

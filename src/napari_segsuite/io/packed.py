@@ -21,6 +21,7 @@ from numcodecs import zstd  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from napari_segsuite.errors import InputError
+from napari_segsuite.io.commit import sync_folder
 from napari_segsuite.io.faults import writing
 
 MAGIC = b"segs1\n"
@@ -79,8 +80,8 @@ class Records:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def put(self, name: str, data: bytes) -> None:
-        """Write a record whole or not at all; the same name again replaces it.
+    def put(self, name: str, data: bytes, *, firm: bool = True) -> None:
+        """Write a record whole or not at all; the same name again replaces it. If `firm`, it survives a power cut from here on.
 
         Raises
         ------
@@ -96,6 +97,8 @@ class Records:
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(part, path)
+                if firm:
+                    sync_folder(path.parent)
         finally:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
@@ -106,13 +109,15 @@ class Records:
         Raises
         ------
         InputError
-            It is missing or damaged.
+            It is missing or damaged; a damaged one is deleted, so that it is computed anew.
         """
         path = self.folder / name
         try:
             return unpack(path.read_bytes(), names)
         except (OSError, ValueError) as error:
-            raise InputError(f"record {path} cannot be read ({error})", do="Delete it and start the same run again: it is computed anew.") from error
+            self.drop(name)
+            found = f"record {path} was damaged ({error}) and has been deleted"
+            raise InputError(found, do="Start the same run again: it is computed anew.") from error
 
     def names(self) -> set[str]:
         """Names of the records that are there."""

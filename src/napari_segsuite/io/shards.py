@@ -24,6 +24,7 @@ from numcodecs import Zstd, zstd  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from napari_segsuite.io.commit import sync_folder
 from napari_segsuite.io.faults import writing
 
 LEVEL = 1
@@ -194,6 +195,7 @@ def _put(path: Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)
+            sync_folder(path.parent)
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
