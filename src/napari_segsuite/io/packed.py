@@ -114,7 +114,9 @@ class Records:
         path = self.folder / name
         try:
             return unpack(path.read_bytes(), names)
-        except (OSError, ValueError) as error:
+        except OSError as error:  # which may pass: nothing is deleted for it
+            raise InputError(f"record {path} cannot be read ({error})", do="Start the same run again.") from error
+        except ValueError as error:
             self.drop(name)
             found = f"record {path} was damaged ({error}) and has been deleted"
             raise InputError(found, do="Start the same run again: it is computed anew.") from error

@@ -25,8 +25,8 @@ class Form(QWidget, Generic[D]):
         Editors for fields that need more than their type says.
     notes : mapping of field name to widget, optional
         Shown below the field.
-    above : mapping of label to widget, optional
-        Rows above the first field.
+    above, below : mapping of label to widget, optional
+        Rows above the first field and below the last that is not folded away.
 
     Attributes
     ----------
@@ -42,6 +42,7 @@ class Form(QWidget, Generic[D]):
         editors: Mapping[str, Any] | None = None,
         notes: Mapping[str, QWidget] | None = None,
         above: Mapping[str, QWidget] | None = None,
+        below: Mapping[str, QWidget] | None = None,
     ) -> None:
         super().__init__()
         self._kind = kind
@@ -59,6 +60,9 @@ class Form(QWidget, Generic[D]):
         for field in fields(kind):  # type: ignore[arg-type]
             layout = folded if field.metadata.get("advanced") else plain
             self._add(field, (editors or {}).get(field.name) or editor_for(field, hints[field.name]), layout, (notes or {}).get(field.name))
+        for text, widget in (below or {}).items():
+            self._leave_wheel(widget)
+            plain.addRow(text, widget)
         self.advanced = _fold("Advanced", inside)
         self.advanced.setVisible(folded.rowCount() > 0)
         self.set_value(kind())
@@ -90,15 +94,18 @@ class Form(QWidget, Generic[D]):
         editor.setToolTip(tooltip(field))
         editor.setAccessibleName(label(field.name))
         editor.changed.connect(self.changed)
-        for part in [editor, *editor.findChildren(QComboBox), *editor.findChildren(QAbstractSpinBox)]:
-            # The wheel scrolls the dock; it must not change a number that happens to be under the pointer.
-            part.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-            part.installEventFilter(self)
+        self._leave_wheel(editor)
         layout.addRow(label(field.name), editor)
         layout.labelForField(editor).setToolTip(tooltip(field))
         if note is not None:
             layout.addRow(note)
         self._editors[field.name], self._rows[field.name] = editor, layout
+
+    def _leave_wheel(self, editor: QWidget) -> None:
+        """The wheel scrolls the dock; it must not change a number that happens to be under the pointer."""
+        for part in [editor, *editor.findChildren(QComboBox), *editor.findChildren(QAbstractSpinBox)]:
+            part.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+            part.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Let the wheel through to an editor only when it has been clicked."""

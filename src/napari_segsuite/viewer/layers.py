@@ -211,8 +211,8 @@ def reorder(level: Any, order: list[int]) -> Any:
 
 
 def sliceable(level: Any) -> Any:
-    """An array that can be cut and transposed without being read: what is neither numpy nor dask and too large to read becomes dask."""
-    if isinstance(level, np.ndarray) or hasattr(level, "dask"):
+    """An array that can be cut and transposed without being read: what cannot be transposed and is too large to read becomes dask."""
+    if hasattr(level, "transpose"):
         return level
     if np.prod(level.shape, dtype=float) * np.dtype(level.dtype).itemsize < _IN_MEMORY:
         return np.asarray(level)

@@ -17,8 +17,11 @@ class Panel(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.complaint, self.notice, self.status = quiet_label(), quiet_label(), quiet_label()
-        self.complaint.setObjectName("complaint")
-        self.complaint.setStyleSheet("QLabel#complaint { color: #e0a030; }")
+        self.cost, self.warning = quiet_label(), quiet_label()
+        for label in (self.complaint, self.warning):
+            label.setObjectName("complaint")
+            label.setStyleSheet("QLabel#complaint { color: #e0a030; }")
+        self._before: int | None = None
         self.fix = QPushButton("Segment every slice on its own")
         self.run, self.cancel = QPushButton("Run"), QPushButton("Cancel")
         self.run.setDefault(True)
@@ -33,6 +36,7 @@ class Panel(QWidget):
         self.save.setToolTip("<p>Write the labels with their table as OME-Zarr or TIFF.</p>")
         self._lay_out()
         self.complain("")
+        self.estimate("")
         self.end("")
         self.results(False)
 
@@ -43,13 +47,22 @@ class Panel(QWidget):
             label.setVisible(bool(words))
         self.fix.setVisible(fix)
 
+    def estimate(self, text: str, warning: str = "") -> None:
+        """Say what a run would take, and what of that is not there."""
+        for label, words in ((self.cost, text), (self.warning, warning)):
+            label.setText(words)
+            label.setVisible(bool(words))
+
     def ready(self, possible: bool) -> None:
         """Allow or forbid to start a run."""
         self.run.setEnabled(possible)
         self.run.setToolTip("" if possible else self.complaint.text() or self.notice.text())
 
-    def begin(self) -> None:
-        """A run has started; nothing is known about it yet."""
+    def begin(self, notice: str = "") -> None:
+        """A run has started; nothing is known about it yet, and what was said about its beginning is past."""
+        self.complain("", notice)
+        self.estimate("")
+        self._before = None
         self.bar.setRange(0, 0)
         self.bar.setVisible(True)
         self.counts.setText("Getting ready...")
@@ -63,7 +76,9 @@ class Panel(QWidget):
         # An empty bar looks as if nothing happened; until the first step is done it moves by itself.
         self.bar.setRange(0, progress.total if progress.done > 0 else 0)
         self.bar.setValue(progress.done)
-        self.counts.setText(counts(progress, elapsed))
+        if self._before is None and progress.total > 1:
+            self._before = progress.done
+        self.counts.setText(counts(progress, elapsed, self._before or 0))
 
     def end(self, text: str) -> None:
         """No run is on its way."""
@@ -82,7 +97,7 @@ class Panel(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 4, 0, 4)
         outer.setSpacing(6)
-        for part in (self.complaint, self.fix, self.notice, _row(self.run, self.cancel), self.bar, self.counts, self.status):
+        for part in (self.complaint, self.fix, self.notice, self.cost, self.warning, _row(self.run, self.cancel), self.bar, self.counts, self.status):
             outer.addWidget(part)
         outer.addWidget(_row(self.table, self.save))
         outer.addWidget(self.replace)
@@ -124,20 +139,22 @@ def quiet_label() -> QLabel:
     return label
 
 
-def counts(progress: Progress, elapsed: float) -> str:
-    """Put progress into words.
+def counts(progress: Progress, elapsed: float, before: int = 0) -> str:
+    """Put progress into words; `before` was done when it began, by a run that was stopped.
 
     >>> from napari_segsuite.engine.run import Progress
     >>> counts(Progress(100, 400, "segmenting"), 20.0)
     'Segmenting: 25 %, about 1 min left'
+    >>> counts(Progress(300, 400, "segmenting: 3 of 4 chunks"), 20.0, 200)
+    'Segmenting: 3 of 4 chunks, 75 %, about 20 s left'
     """
     told = f"{progress.message[:1].upper()}{progress.message[1:]}"
     if progress.done <= 0 or progress.total <= 0:
         return f"{told}..."
-    told = f"{told}: {100 * progress.done // progress.total} %"
-    if progress.done >= progress.total or elapsed < 1:
+    told = f"{told}{',' if ':' in told else ':'} {100 * progress.done // progress.total} %"
+    if progress.done >= progress.total or progress.done <= before or elapsed < 1:
         return told
-    return f"{told}, about {duration(elapsed * (progress.total - progress.done) / progress.done)} left"
+    return f"{told}, about {duration(elapsed * (progress.total - progress.done) / (progress.done - before))} left"
 
 
 def duration(seconds: float) -> str:

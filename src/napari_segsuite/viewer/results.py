@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import colorsys
-import weakref
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from napari.layers import Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
-from napari.utils.notifications import show_error
 from numpy.typing import NDArray
 
-from napari_segsuite.errors import SegsuiteError
+from napari_segsuite.errors import InputError
 from napari_segsuite.io.table import columns_of, table_of, tidy
-from napari_segsuite.types import Class, Segmentation, Table
+from napari_segsuite.types import Class, Image, Segmentation, Table
 from napari_segsuite.viewer.layers import OURS, LayerData, axes_of, guess_axes, image_of, placement, reorder
 
 DEFAULT_CLASSES = (Class(1, "object"),)
+UNFINISHED = "unfinished"
+"""Key in a layer's metadata for the store of a run that it shows before it is finished."""
 _COLORED = 5000
 """A panoptic result with more segments than this gets napari's own colours: one entry per segment becomes slow."""
 
 
-def to_layer(segmentation: Segmentation, layer: Layer, axes: str | None = None) -> LayerData:
+def to_layer(segmentation: Segmentation, layer: Layer, axes: str | None = None, levels: Sequence[Any] = ()) -> LayerData:
     """Show a result on top of the image layer it was made from.
 
     Parameters
@@ -34,6 +34,8 @@ def to_layer(segmentation: Segmentation, layer: Layer, axes: str | None = None) 
         Where it lies now; it may have been moved, renamed or removed from the viewer since the run began.
     axes : str, optional
         What the layer's axes were taken to be, in its own order; by default `guess_axes`.
+    levels : sequence of arrays, optional
+        The labels as a pyramid, finest first, where they are to be shown so.
 
     Returns
     -------
@@ -41,13 +43,39 @@ def to_layer(segmentation: Segmentation, layer: Layer, axes: str | None = None) 
         With the layer's scale, translate, rotate, shear, affine, units and axis labels, without a channel axis.
     """
     axes = axes or guess_axes(layer)
-    kept = [i for i, a in enumerate(axes) if a != "c"]
-    order = [segmentation.axes.index(axes[i]) for i in kept]
     data, meta, kind = from_segmentation(segmentation)
-    meta["metadata"][OURS]["axes"] = "".join(axes[i] for i in kept)
-    if len(kept) != len(segmentation.axes) or len(axes) != layer.ndim:
-        return data, meta, kind  # the layer has become something else; the result knows where it lies by itself
-    return reorder(data, order), {**meta, **_as_placed(layer, kept), "name": _named(segmentation, layer)}, kind
+    meta["metadata"][OURS]["axes"] = axes.replace("c", "")
+    shown, where = laid_on(levels or [data], segmentation.axes, segmentation, layer, axes)
+    if _fits(segmentation.axes, layer, axes):
+        where["name"] = _named(segmentation, layer)
+    if len(shown) > 1:
+        where["multiscale"] = True
+    return shown if len(shown) > 1 else shown[0], {**meta, **where}, kind
+
+
+def laid_on(levels: Sequence[Any], own: str, thing: Image | Segmentation, layer: Layer, axes: str) -> tuple[list[Any], dict[str, Any]]:
+    """Lay arrays on a layer.
+
+    Parameters
+    ----------
+    levels : sequence of arrays
+    own : str
+        Their axes.
+    thing : Image or Segmentation
+        Knows where they lie if the layer has become something else meanwhile.
+    layer, axes
+        What they belong to, and what its axes were taken to be.
+
+    Returns
+    -------
+    levels, meta
+        In the order of the layer's axes, and where they lie.
+    """
+    if not _fits(own, layer, axes):
+        return list(levels), placement(thing.axes, thing.scale, thing.translate, thing.units, thing.affine)
+    kept = [i for i, a in enumerate(axes) if a != "c"]
+    order = [own.index(axes[i]) for i in kept]
+    return [reorder(level, order) for level in levels], _as_placed(layer, kept)
 
 
 def from_segmentation(segmentation: Segmentation) -> LayerData:
@@ -69,14 +97,22 @@ def segmentation_of(data: Any, meta: Mapping[str, Any]) -> Segmentation:
 
     The table comes from the features where they still describe the labels; after painting it is computed anew, and segments that
     were known keep their class, score and status.
+
+    Raises
+    ------
+    InputError
+        The layer shows a run that is not finished.
     """
     meta = {**meta, "rgb": False}
+    if UNFINISHED in meta.get("metadata", {}).get(OURS, {}):
+        raise InputError(f"layer {meta.get('name')!r} shows a result that is not finished", do="Press Run in the Segment dock to go on with it.")
     seen = image_of(data, meta, axes_of(len((data[0] if meta.get("multiscale") else data).shape), meta))
     noted = meta.get("metadata", {}).get(OURS, {})
+    painted = hasattr(seen.data, "__setitem__") and not meta.get("multiscale")
     classes = tuple(Class(int(c["id"]), str(c["name"]), tuple(c["color"]), bool(c["countable"])) for c in noted.get("classes", ())) or DEFAULT_CLASSES
     return Segmentation(
         labels=seen.data,
-        segments=_table(seen.data, seen.axes, classes, meta.get("features")),
+        segments=_table(seen.data, seen.axes, classes, meta.get("features"), painted=painted),
         classes=classes,
         axes=seen.axes,
         scale=seen.scale,
@@ -135,7 +171,14 @@ def fingerprint(layer: Labels) -> tuple[int, int]:
     """Two numbers that change when anybody paints on a layer or edits its table."""
     features = layer.features.drop(columns=[c for c in layer.features.columns if c.startswith("_")])
     table = features.to_csv(index=False).encode()
-    return zlib.crc32(np.ascontiguousarray(layer.data).view(np.uint8).data), zlib.crc32(table)
+    # Nobody can paint on what lies on disk, and reading it could take minutes.
+    pixels = np.ascontiguousarray(layer.data).view(np.uint8).data if isinstance(layer.data, np.ndarray) else b""
+    return zlib.crc32(pixels), zlib.crc32(table)
+
+
+def _fits(own: str, layer: Layer, axes: str) -> bool:
+    """Whether a layer is still what it was taken for."""
+    return len(axes.replace("c", "")) == len(own) and len(axes) == layer.ndim
 
 
 def _as_placed(layer: Layer, kept: list[int]) -> dict[str, Any]:
@@ -170,12 +213,14 @@ def _shade(color: tuple[int, int, int], seed: int) -> NDArray[np.float64]:
     return np.array([*colorsys.hls_to_rgb((hue + 0.12 * turn) % 1, min(0.85, max(0.3, light + 0.3 * turn)), max(saturation, 0.5)), 1.0])
 
 
-def _table(labels: Any, axes: str, classes: tuple[Class, ...], features: Any) -> Table:
+def _table(labels: Any, axes: str, classes: tuple[Class, ...], features: Any, *, painted: bool) -> Table:
     known = {str(k): np.asarray(features[k]) for k in features} if features is not None else {}
     if "index" not in known:
         return table_of(labels, axes, classes)
     there = known["size"] > 0 if "size" in known else np.ones(len(known["index"]), bool)
     old = {"id": known["index"][there], **{k: v[there] for k, v in known.items() if k not in ("index", "class")}}
+    if not painted and set(columns_of(axes)) <= set(old):
+        return tidy(old)
     kinds = old.get("class_id")
     new = table_of(labels, axes, classes, dict(zip(old["id"].tolist(), kinds.tolist(), strict=True)) if kinds is not None else None)
     if set(columns_of(axes)) <= set(old) and all(np.array_equal(old[k], new[k]) for k in new if k.startswith(("id", "size", "bbox"))):
@@ -189,74 +234,3 @@ def _with_known(new: dict[str, NDArray[Any]], old: dict[str, NDArray[Any]]) -> T
         if name in old:
             new[name] = np.array([old[name][row[i]] if i in row else v for i, v in zip(new["id"].tolist(), new[name].tolist(), strict=True)])
     return tidy(new)
-
-
-class Shown:
-    """The results that a dock has put into its viewer, and what can be done with the latest.
-
-    Parameters
-    ----------
-    viewer : napari.Viewer
-    """
-
-    def __init__(self, viewer: Any) -> None:
-        self._viewer = viewer
-        self._made: list[tuple[weakref.ref[Layer], str, weakref.ref[Labels], tuple[int, int]]] = []
-        self._latest: weakref.ref[Labels] | None = None
-
-    def show(self, segmentation: Segmentation, layer: Layer, axes: str, model: str, *, replace: bool) -> str:
-        """Add a result as a new layer; what to tell the user besides, in a sentence or nothing.
-
-        With `replace`, the previous result of the same model for the same layer goes, unless somebody edited it.
-        """
-        data, meta, _ = to_layer(segmentation, layer, axes)
-        told, old = self._previous(layer, model) if replace else ("", None)
-        at = self._viewer.layers.index(old) if old is not None else None
-        if old is not None:
-            self._viewer.layers.remove(old)
-        new = self._viewer.add_labels(data, **meta)
-        if at is not None:
-            self._viewer.layers.move(len(self._viewer.layers) - 1, at)
-        self._made.append((weakref.ref(layer), model, weakref.ref(new), fingerprint(new)))
-        self._latest = weakref.ref(new)
-        return told
-
-    def latest(self) -> Labels | None:
-        """The newest result that is still in the viewer."""
-        layer = self._latest() if self._latest is not None else None
-        return layer if layer is not None and layer in self._viewer.layers else None
-
-    def open_table(self) -> None:
-        """Open napari's table of features on the latest result, below the image, where there is room for its columns."""
-        from qtpy.QtCore import Qt
-
-        if (layer := self.latest()) is not None:
-            self._viewer.layers.selection = {layer}
-        dock, _ = self._viewer.window.add_plugin_dock_widget("napari", "Features table widget")
-        if dock.property("segsuite-moved") is None and not dock.isFloating():
-            dock.setProperty("segsuite-moved", True)
-            dock.parent().addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, dock)
-        dock.show()
-
-    def save(self, parent: Any) -> None:
-        """Ask where to, and write the latest result as File > Save does."""
-        from qtpy.QtWidgets import QFileDialog
-
-        if (layer := self.latest()) is None:
-            show_error("There is no result to save: it is no longer in the viewer.")
-            return
-        path, _ = QFileDialog.getSaveFileName(parent, "Save labels", f"{layer.name}.ome.zarr", "OME-Zarr (*.ome.zarr);;TIFF (*.tif)")
-        if not path:
-            return
-        self._viewer.layers.selection = {layer}
-        try:
-            self._viewer.layers.save(path, selected=True, plugin="napari-segsuite")
-        except SegsuiteError as error:
-            show_error(str(error))
-
-    def _previous(self, layer: Layer, model: str) -> tuple[str, Labels | None]:
-        for image, name, labels, before in reversed(self._made):
-            old = labels()
-            if image() is layer and name == model and old is not None and old in self._viewer.layers:
-                return ("", old) if fingerprint(old) == before else (f"{old.name!r} was edited and is kept.", None)
-        return "", None

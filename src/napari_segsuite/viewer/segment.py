@@ -6,9 +6,11 @@ The dock keeps its form, references to layers and the child process; everything 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Generator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Layer
@@ -22,12 +24,17 @@ from napari_segsuite.models import list_models, load_spec
 from napari_segsuite.types import Image, ModelSpec, Segmentation
 from napari_segsuite.viewer.child import Child
 from napari_segsuite.viewer.editors import Choice
+from napari_segsuite.viewer.forecast import Forecaster
 from napari_segsuite.viewer.form import Form
+from napari_segsuite.viewer.growth import GrowingLayer, Growth
 from napari_segsuite.viewer.layers import axes_choices, guess_axes, to_image
 from napari_segsuite.viewer.panel import Column, Panel, duration, quiet_label
 from napari_segsuite.viewer.pickers import ChannelPicker, LayerPicker, ModelPicker, narrow, plain
-from napari_segsuite.viewer.results import Shown
 from napari_segsuite.viewer.settings import preferences
+from napari_segsuite.viewer.shown import Shown
+from napari_segsuite.viewer.stores import LARGE_VOXELS, Finished, voxels
+from napari_segsuite.viewer.target import TargetPicker
+from napari_segsuite.viewer.words import card, complaint, outcome, sentence
 from napari_segsuite.viewer.worker import Job, start
 
 if TYPE_CHECKING:
@@ -55,9 +62,13 @@ class SegmentDock(QWidget):
         self.child = Child(60 * wishes.keep_warm_minutes)
         self._specs: dict[str, ModelSpec] = {}
         self._shown = Shown(self._viewer)
-        self._plan: tuple[Plan, Image, Layer, str] | None = None
+        self._forecast = Forecaster(self.child, self)
+        self._plan: tuple[Plan, Image, Layer, str, Path | None] | None = None
+        self._growing: GrowingLayer | None = None
+        self._growth: Growth | None = None
         self._job: Job[Segmentation] | None = None
         self._jobs: list[Job[Segmentation]] = []  # the same, for whoever outlives the dock
+        self._ended: threading.Event | None = None
         self._started = 0.0
         self._checking = QTimer(self, singleShot=True, interval=60)
         self._checking.timeout.connect(self.check)
@@ -74,12 +85,13 @@ class SegmentDock(QWidget):
         narrow(self.axes)
         self.axes.setToolTip("<p>What the axes of the layer are, in its own order; y and x are the last two.</p>")
         self.card = quiet_label()
-        self.model, self.channels = ModelPicker(self._listed()), ChannelPicker()
+        self.model, self.channels, self.target = ModelPicker(self._listed()), ChannelPicker(), TargetPicker()
         self.form: Form[Options] = Form(
             Options,
             editors={"model": self.model, "channels": self.channels, "device": Choice(DEVICES, free=True)},
             notes={"model": self.card},
             above={"Image": self.layer, "Axes": self.axes},
+            below={"Save to": self.target},
         )
         self.panel = Panel()
         inner = QWidget()
@@ -94,6 +106,9 @@ class SegmentDock(QWidget):
 
     def _connect(self) -> None:
         self.layer.changed.connect(self._look_at_layer)
+        self.layer.changed.connect(self.target.follow)
+        self.target.changed.connect(self._checking.start)
+        self._forecast.changed.connect(self._estimate)
         self.axes.currentIndexChanged.connect(self._checking.start)
         self.form.changed.connect(self._checking.start)
         self.panel.run.clicked.connect(self.run)
@@ -112,7 +127,7 @@ class SegmentDock(QWidget):
         self._plan = None
         try:
             spec = self._spec(self.model.value())
-            self.card.setText(_card(spec))
+            self.card.setText(card(spec))
             layer = self.layer.value()
             if layer is None:
                 self._show_fields(None, spec)
@@ -120,29 +135,52 @@ class SegmentDock(QWidget):
             else:
                 image = to_image(layer, self.axes.currentData())
                 self._show_fields(image, spec)
-                self._plan = (resolve(image, self.form.value(), spec), image, layer, self.axes.currentData())
-                self.panel.complain("", " ".join(f"{n[:1].upper()}{n[1:]}." for n in self._plan[0].notices))
+                plan = resolve(image, self.form.value(), spec)
+                out, told = self.target.settle(plan, image, plan.spec_of(spec)) if self._job is None else (None, "")
+                self._plan = (plan, image, layer, self.axes.currentData(), out)
+                self.panel.complain("", " ".join([*(sentence(n) for n in plan.notices), told]).strip())
+        except Finished as error:
+            self.panel.complain("", str(error))
         except SegsuiteError as error:
-            self.panel.complain(_words(error), fix=isinstance(error, OptionError) and "stack=" in error.do)
+            self.panel.complain(complaint(error), fix=isinstance(error, OptionError) and "stack=" in error.do)
         self.panel.ready(self._plan is not None and self._job is None)
+        self._estimate(ask=True)
+
+    def _estimate(self, *, ask: bool = False) -> None:
+        """Say what a run would take where that matters: of a large image, and of one whose result goes to the disk."""
+        wanted = self._plan if self._job is None else None
+        if wanted is None or (wanted[4] is None and voxels(wanted[1]) <= LARGE_VOXELS):
+            self._forecast.drop()
+        elif ask:
+            plan, image, out = wanted[0], wanted[1], wanted[4]
+            self._forecast.ask(plan, image, plan.spec_of(self._spec(plan.options.model)), grows=out is not None)
+        total = self.target.total
+        self.panel.estimate(*self._forecast.words(wanted[4] if wanted else None, (total - self.target.done) / total if total else 1.0))
 
     def run(self) -> None:
         """Start what the plan says; does nothing while something does not fit or a run is on its way."""
         self.check()
         if self._plan is None or self._job is not None:
             return
-        plan, image, layer, axes = self._plan
+        plan, image, layer, axes, out = self._plan
         self._started = time.monotonic()
-        self.panel.begin()
+        self._forecast.make_way()
+        self.panel.begin(" ".join(map(sentence, plan.notices)))
+        self._growth, self._growing, before = None, None, self._ended
+        steps = _borrowing(self.child, plan, image)
+        if out is not None:
+            self._growth = Growth(plan, image, plan.spec_of(self._spec(plan.options.model)), out)
+            self._growing = GrowingLayer(self._viewer, self._growth, layer, axes)
+            steps = self._growth.run(self.child, before)
         self._job = start(
-            _borrowing(self.child, plan, image),
+            steps,
             on_progress=self._progress,
             on_done=partial(self._done, layer, axes, plan),
             on_error=self._failed,
             name=f"Segsuite: {image.name} with {plan.options.model}",
             parent=self,
         )
-        self._jobs[:] = [self._job]
+        self._jobs[:], self._ended = [self._job], self._job.finished
 
     def cancel(self) -> None:
         """Stop the run now: its process is killed, and a new one gets warm in the background."""
@@ -150,26 +188,28 @@ class SegmentDock(QWidget):
             return
         self._job.cancel()
         self.child.kill()
-        self._over(f"Cancelled after {duration(time.monotonic() - self._started)}.")
+        kept = self._growth.stopped() if self._growth is not None else ""
+        self._over(kept or f"Cancelled after {duration(time.monotonic() - self._started)}.")
         self._warm()
 
     def _progress(self, progress: Progress) -> None:
         self.panel.progress(progress, time.monotonic() - self._started)
+        if self._growing is not None:
+            self._growing.update()
 
     def _done(self, layer: Layer, axes: str, plan: Plan, segmentation: Segmentation) -> None:
         took = time.monotonic() - self._started
-        kept = self._shown.show(segmentation, layer, axes, plan.options.model, replace=self.panel.replace.isChecked())
-        count, device = len(segmentation.segments["id"]), segmentation.provenance.get("device", "")
-        found = f"{count} segment{'' if count == 1 else 's'} in {duration(took)}{f' on {device}' if device else ''}."
-        more = [f"{n[:1].upper()}{n[1:]}." for n in segmentation.provenance.get("notices", ()) if n not in plan.notices]
-        self._over(" ".join([found, *more, kept]).strip())
+        more: dict[str, Any] = {"levels": self._growth.levels, "into": self._growing.labels()} if self._growth and self._growing else {}
+        kept = self._shown.show(segmentation, layer, axes, plan.options.model, replace=self.panel.replace.isChecked(), **more)
+        told = [sentence(n) for n in segmentation.provenance.get("notices", ()) if n not in plan.notices]
+        self._over(" ".join([outcome(segmentation, took, self._growth.path if self._growth else None), *told, kept]).strip())
         self.panel.results(True)
 
     def _failed(self, error: Exception) -> None:
-        told = self.child.explain(error)
+        told = complaint(self.child.explain(error))
         log.error("%s", told, exc_info=error)
-        self._over(str(told))
-        show_error(str(told))
+        self._over(told)
+        show_error(told)
         self._warm()
 
     def _over(self, text: str) -> None:
@@ -249,17 +289,3 @@ def _end(child: Child, layers: LayerPicker, jobs: list[Job[Segmentation]], *_: A
     jobs.clear()
     child.close()
     layers.close_links()
-
-
-def _card(spec: ModelSpec) -> str:
-    told = [spec.task, "3D" if spec.axes == "zyx" else "2D", spec.licence and f"licence {spec.licence}"]
-    return f"{spec.description}<br><i>{', '.join(t for t in told if t)}</i>"
-
-
-def _words(error: SegsuiteError) -> str:
-    """An error in the words of the form: what is a keyword in Python is a field here."""
-    if "channels=" in error.do:
-        return str(type(error)(error.found, error.needed, "Choose it under Channels."))
-    if "stack=" in error.do:
-        return str(type(error)(error.found, error.needed, "Choose orthogonal or slices under Stack, or a model for volumes."))
-    return str(error)
