@@ -60,12 +60,11 @@ class Growth:
         """Do it, in a thread; `before` is set when the run before this has let go of what it wrote."""
         from napari_segsuite import io
         from napari_segsuite.engine.run import Progress, run  # brings parts of scipy along that opening the dock need not wait for
+        from napari_segsuite.engine.source import identity_of
 
         while before is not None and not before.wait(0.1):
             yield Progress(0, 1, "waiting for the stopped run to end")
         yield Progress(0, 1, "looking at the image")
-        from napari_segsuite.engine.source import identity_of
-
         source = identity_of(self.image)
         with child.executor() as executor:
             found = yield from self._watched(run(self.plan, self.image, out=self.path, executor=executor, source=source, workers=1))
