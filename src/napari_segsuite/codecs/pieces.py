@@ -100,12 +100,13 @@ def cropped(assigned: Assigned, shape: Sequence[int]) -> Assigned:
     """Keep the voxels of the first `shape` along each axis."""
     if tuple(shape) == tuple(assigned.shape):
         return assigned
-    core = np.zeros(assigned.shape, np.bool_)
-    core[tuple(slice(n) for n in shape)] = True
-    rank = np.cumsum(core.ravel()) - 1  # of the voxels that stay, their index in the smaller array
-    stays = core.ravel()[assigned.inside]
+    inner = tuple(slice(n) for n in shape)
+    core, present = np.zeros(assigned.shape, np.bool_), np.zeros(assigned.shape, np.bool_)
+    core[inner] = True
+    present.ravel()[assigned.inside] = True
+    stays = pick(core, assigned.inside)
     return Assigned(
-        tuple(shape), rank[assigned.inside[stays]], assigned.kind[stays], assigned.number[stays], assigned.keys, assigned.heights,
+        tuple(shape), np.flatnonzero(present[inner]), assigned.kind[stays], assigned.number[stays], assigned.keys, assigned.heights,
         [score[stays] for score in assigned.scores],
     )  # fmt: skip
 

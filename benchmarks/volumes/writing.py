@@ -1,0 +1,138 @@
+"""Writing labels: our own encoder beside tensorstore and zarr-python, and the whole pyramid over its finest level.
+
+All write the same blocks of 128 cubed with the same codecs (zstd of level 1, crc32c), one after the other, one file each. The floor is
+compressing and summing up alone. Ours also forces every file to the disk and renames it; the others do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from numcodecs import zstd
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from benchmarks.volumes.measure import fastest, folder, heading, row, verdict
+from benchmarks.volumes.sources import blobs
+from napari_segsuite.io import label_store
+from napari_segsuite.io.shards import LEVEL
+
+TARGET_PYRAMID = 1.3
+ROUNDS = 5
+Blocks = dict[tuple[int, ...], NDArray[np.uint32]]
+
+
+def main(options: argparse.Namespace) -> dict[str, float]:
+    """Print MB per CPU-second."""
+    side, n = (2, 64) if options.quick else (4, 128)
+    blocks = _blocks(side, n)
+    megabytes = sum(block.nbytes for block in blocks.values()) / 1e6
+    heading(f"writing: {megabytes:.0f} MB of uint32 labels in {len(blocks)} blocks of {n} cubed; MB per CPU-second, best of {ROUNDS} rounds")
+    with folder() as at:
+        writers: dict[str, Callable[[], object]] = {
+            "ours": lambda: _ours(at, blocks),
+            "ours, with the pyramid": lambda: _ours(at, blocks, pyramid=True),
+            "zarr-python, sharded": lambda: _zarr(at, blocks, sharded=True),
+            "zarr-python": lambda: _zarr(at, blocks, sharded=False),
+            "floor: zstd and crc32c alone": lambda: _encoded(blocks),
+        }
+        if _has_tensorstore():
+            writers |= {"tensorstore, sharded": lambda: _tensorstore(at, blocks, sharded=True)}
+            writers |= {"tensorstore": lambda: _tensorstore(at, blocks, sharded=False)}
+        seconds = fastest(writers, 1 if options.quick else ROUNDS)
+        for name, took in seconds.items():
+            row(name, f"{megabytes / took:.0f} MB/s", f"{took / seconds['ours']:.2f} x ours")
+    ratio = seconds["ours, with the pyramid"] / seconds["ours"]
+    verdict("full pyramid over the finest level", ratio, TARGET_PYRAMID)
+    return {"pyramid": ratio, **{name: megabytes / took for name, took in seconds.items()}}
+
+
+def _blocks(side: int, n: int) -> Blocks:
+    labels = ndimage.label(blobs((n, n, n)))[0].astype(np.uint32)
+    count = int(labels.max())
+    return {at: np.where(labels, labels + np.uint32(k * count), np.uint32(0)) for k, at in enumerate(np.ndindex(side, side, side))}
+
+
+def _fresh(at: Path) -> Path:
+    shutil.rmtree(at, ignore_errors=True)
+    at.mkdir()
+    return at
+
+
+def _size(blocks: Blocks) -> tuple[list[int], list[int]]:
+    """Shape of the array, and of a block."""
+    block = next(iter(blocks.values())).shape
+    return [(1 + max(place[a] for place in blocks)) * n for a, n in enumerate(block)], list(block)
+
+
+def _box(place: tuple[int, ...], block: list[int]) -> tuple[slice, ...]:
+    return tuple(slice(i * n, (i + 1) * n) for i, n in zip(place, block, strict=True))
+
+
+def _ours(at: Path, blocks: Blocks, pyramid: bool = False) -> None:
+    shape, block = _size(blocks)
+    store = label_store.plan_store(_fresh(at) / "labels.ome.zarr", "zyx", shape, block)
+    label_store.begin(store.path, store.version)
+    store.create()
+    if not pyramid:
+        for place, labels in blocks.items():
+            store.levels[0].write(place, labels)
+        return
+    for level in range(1, len(store.levels)):
+        grid = store.levels[level]
+        for place in np.ndindex(*grid.counts):
+            lower = np.zeros([s.stop - s.start for s in grid.box(place)], np.uint32)
+            for fine in store.above(level, place):
+                if level == 1:
+                    store.levels[0].write(fine, blocks[fine])
+                store.shrink_into(level, place, [(fine, blocks[fine] if level == 1 else store.read(level - 1, fine))], lower)
+            grid.write(place, lower)
+
+
+def _zarr(at: Path, blocks: Blocks, sharded: bool) -> None:
+    shape, block = _size(blocks)
+    codecs = [zarr.codecs.ZstdCodec(level=LEVEL), zarr.codecs.Crc32cCodec()]
+    shards: Any = tuple(block) if sharded else None
+    array = zarr.create_array(_fresh(at) / "0", shape=tuple(shape), dtype="uint32", chunks=tuple(block), shards=shards, compressors=codecs)
+    for place, labels in blocks.items():
+        array[_box(place, block)] = labels
+
+
+def _tensorstore(at: Path, blocks: Blocks, sharded: bool) -> None:
+    import tensorstore
+
+    shape, block = _size(blocks)
+    inner: list[dict[str, Any]] = [
+        {"name": "bytes", "configuration": {"endian": "little"}},
+        {"name": "zstd", "configuration": {"level": LEVEL}},
+        {"name": "crc32c"},
+    ]
+    shard = {"name": "sharding_indexed", "configuration": {"chunk_shape": block, "codecs": inner, "index_codecs": [inner[0], inner[2]]}}
+    grid = {"name": "regular", "configuration": {"chunk_shape": block}}
+    metadata = {"shape": shape, "data_type": "uint32", "fill_value": 0, "chunk_grid": grid, "codecs": [shard] if sharded else inner}
+    place_of = {"driver": "file", "path": str(_fresh(at) / "0")}
+    context = {"data_copy_concurrency": {"limit": 1}, "file_io_concurrency": {"limit": 1}}
+    array = tensorstore.open({"driver": "zarr3", "kvstore": place_of, "metadata": metadata, "context": context}, create=True).result()
+    for place, labels in blocks.items():
+        array[_box(place, block)].write(labels).result()
+
+
+def _has_tensorstore() -> bool:
+    try:
+        import tensorstore  # noqa: F401
+    except ImportError:
+        row("tensorstore", "not installed")
+        return False
+    return True
+
+
+def _encoded(blocks: Blocks) -> None:
+    for labels in blocks.values():
+        google_crc32c.value(zstd.compress(labels, LEVEL))
