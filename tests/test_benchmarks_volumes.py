@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,11 @@ def test_every_part_is_there_and_named_in_the_help() -> None:
     assert isinstance(volumes.parsed([]), argparse.Namespace)
 
 
-def test_chunks_give_as_many_objects_as_the_whole() -> None:
-    pytest.importorskip("cc3d")
-    figures = quick("stitching")
-    assert figures["ours"] == figures["whole"] > 10
+if find_spec("cc3d") is not None:  # only benchmarks need it; that chunks equal the whole is tested elsewhere
+
+    def test_chunks_give_as_many_objects_as_the_whole() -> None:
+        figures = quick("stitching")
+        assert figures["ours"] == figures["whole"] > 10
 
 
 def test_labels_are_written_and_shrunk(capsys: pytest.CaptureFixture[str]) -> None:

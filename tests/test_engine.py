@@ -477,7 +477,7 @@ def test_the_provenance_says_what_was_done() -> None:
     assert told["plan"]["options"] == plan.options.to_json()
     assert told["fingerprint"] == plan.fingerprint
     assert told["limits"] == told["plan"]["limits"] == [list(limits(pixels, "yx")[0])]
-    assert told["tile"] == {"size": [64, 1024, 1024], "context": [4, 4, 4], "multiple": [1, 1, 1]}
+    assert told["tile"] == {"size": [64, 512, 512], "context": [4, 4, 4], "multiple": [1, 1, 1]}
     assert (told["device"], told["filled"], told["notices"]) == ("cpu", 0, [])
     assert {"napari-segsuite", "numpy", "torch", "python"} <= set(told["versions"])
     assert told["seconds"] > 0

@@ -193,8 +193,9 @@ def test_stopped_at_any_moment_and_started_again_nothing_is_done_twice(image: Im
             done = first.of("decode")
             if label_store.is_unfinished(out):
                 told = info(out)
-                assert (told["finished"], told["chunks"]["total"]) == (False, CHUNKS)
-                assert told["chunks"]["done"] == len(done) == CHUNKS - len(told["chunks"]["missing"])
+                begun = told["plan"] is not None  # else it was stopped before the contrast was measured
+                assert (told["finished"], told["chunks"]["total"]) == (False, CHUNKS if begun else None)
+                assert told["chunks"]["done"] == len(done) == (CHUNKS - len(told["chunks"]["missing"]) if begun else 0)
                 with pytest.raises(InputError, match="not finished"):
                     read_segmentation(out)
             found = result(run(plan, image, out=out, executor=second, workers=1)) if label_store.is_unfinished(out) else read_segmentation(out)

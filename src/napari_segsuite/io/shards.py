@@ -95,7 +95,7 @@ class Grid:
             _put(self._file(at, place), codec.encode(chunk))
 
     def read(self, at: Sequence[int]) -> NDArray[Any]:
-        """Read a block that `write` wrote, in less time that a general library takes.
+        """Read a block that `write` wrote, in less time than a general library takes.
 
         Raises
         ------

@@ -27,7 +27,7 @@ def sentence(words: str) -> str:
 
 def card(spec: ModelSpec) -> str:
     """What a model is, in two lines."""
-    told = [spec.task, "3D" if spec.axes == "zyx" else "2D", spec.licence and f"licence {spec.licence}"]
+    told = [spec.task, {"zyx": "3D", "any": "2D and 3D"}.get(spec.axes, "2D"), spec.licence and f"licence {spec.licence}"]
     return f"{spec.description}<br><i>{', '.join(t for t in told if t)}</i>"
 
 
