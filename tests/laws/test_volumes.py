@@ -146,7 +146,7 @@ def test_lower_levels_are_every_nth_voxel_of_the_level_above(shape: tuple[int, .
     for fine, coarse in pairwise(levels):
         step = tuple(-(-a // b) for a, b in zip(fine.shape, coarse.shape, strict=True))
         np.testing.assert_array_equal(coarse, fine[tuple(slice(None, None, s) for s in step)])
-    np.testing.assert_array_equal(levels[0], result(run(planned(big), big) if len(shape) == 3 else run(planned(big, chunk=shape), big)).labels)
+    np.testing.assert_array_equal(levels[0], result(run(planned(big, chunk=shape), big)).labels)
 
 
 def test_labels_grow_inside_the_store_of_their_image(image: Image, whole: Segmentation, tmp_path: Path) -> None:
