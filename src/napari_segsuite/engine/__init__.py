@@ -30,8 +30,7 @@ def segment(
     Parameters
     ----------
     image : Image, array or path
-        An array is taken as ``yx``, ``zyx`` or, with a last axis of 3 or 4 uint8 values, as a colour picture; say otherwise with
-        `axes`. A path is read.
+        An array is ``yx``, ``zyx`` or, with a last axis of 3 or 4 uint8 values, a colour picture, unless `axes` says otherwise.
     model : str or Model
         Name of a built-in or classical model, a model folder, or an object with ``spec`` and ``predict``.
     axes : str, optional
@@ -42,9 +41,9 @@ def segment(
     executor : concurrent.futures.Executor, optional
         Who computes: processes, or a dask cluster (``client.get_executor(pure=False)``). By default this process.
     workers : int
-        How many tasks the executor works on at once; only with `out`.
+        Tasks that the executor works on at once; only with `out`.
     overwrite : bool
-        Replace what is at `out`: another result, or an unfinished run of another job.
+        Replace another result, or an unfinished run of another job, at `out`.
     **options
         Fields of `engine.plan.Options`.
 
@@ -69,10 +68,9 @@ def segment(
     from napari_segsuite.models import load_spec
 
     found = image if isinstance(image, Image) else _image(image, axes)
-    name = model if isinstance(model, str) else model.spec.name
-    spec = load_spec(model) if isinstance(model, str) else model.spec
-    plan = resolve(found, Options.from_json({"model": name, **options}), spec)
     given = None if isinstance(model, str) else model
+    spec = load_spec(model) if isinstance(model, str) else model.spec
+    plan = resolve(found, Options.from_json({"model": model if isinstance(model, str) else spec.name, **options}), spec)
     if out is None:
         return result(run(plan, found, executor=executor, model=given))
     return _grown(plan, found, Path(out), executor=executor, model=given, workers=workers, overwrite=overwrite)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_segsuite.engine import tiles
-from napari_segsuite.engine.layout import At, Layout
+from napari_segsuite.engine.layout import At, Layout, chunk_of
 from napari_segsuite.engine.plan import Plan
 from napari_segsuite.types import Image, ModelSpec
 
@@ -50,8 +50,6 @@ def forecast(plan: Plan, image: Image, spec: ModelSpec, workers: int = 1, *, gro
         ``seconds``; ``ram_bytes`` (all workers together), ``vram_bytes`` (0 where no graphics card is used), ``disk_bytes`` (at its peak),
         ``tiles``, ``chunks``, ``device``, ``fingerprint`` and ``plan``.
     """
-    from napari_segsuite.engine.volume import chunk_of
-
     plan = replace(plan, chunk=chunk_of(plan)) if grows else plan
     layout = Layout(plan, spec)
     trial = _trial(plan, image, layout)

@@ -24,6 +24,10 @@ from napari_segsuite.engine.tiles import Box, Tile
 from napari_segsuite.types import ModelSpec
 
 Side = tuple[int, int]
+STORED_VOXELS = 2**24
+"""A chunk of a result on disk has about this many voxels where none is wished."""
+ROUND = 64
+"""Chunks that are not a whole frame long are a multiple of this, so that files have even parts."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,18 @@ def grids(plan: Plan) -> Grids:
     shape = tuple(int(size[a]) for a in plan.axes)
     model = tuple(n if z == 1 else max(1, round(n * z)) for n, z in zip(shape, plan.zoom, strict=True))
     return Grids(shape, model, tuple(max(n, m) for n, m in zip(shape, model, strict=True)))
+
+
+def chunk_of(plan: Plan) -> tuple[int, ...]:
+    """The wished chunk, or the whole frame halved until it is small enough for a worker's memory."""
+    if plan.options.chunk:
+        return plan.chunk
+    size = dict(zip(plan.image["axes"], plan.image["shape"], strict=True))
+    chunk = [int(size[a]) for a in plan.axes]
+    while np.prod(chunk, dtype=float) > STORED_VOXELS:
+        longest = int(np.argmax(chunk))
+        chunk[longest] = -(-chunk[longest] // (2 * ROUND)) * ROUND
+    return tuple(chunk)
 
 
 class Layout:

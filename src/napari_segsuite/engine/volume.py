@@ -25,7 +25,7 @@ import numpy as np
 
 from napari_segsuite.engine import scratch, tasks
 from napari_segsuite.engine.gather import Tally
-from napari_segsuite.engine.layout import Layout
+from napari_segsuite.engine.layout import Layout, chunk_of
 from napari_segsuite.engine.plan import Plan
 from napari_segsuite.engine.progress import MEASURING, Progress, Run, waited
 from napari_segsuite.engine.schedule import Labelling, Pool, Task
@@ -36,10 +36,6 @@ from napari_segsuite.io import faults, label_store, read_segmentation
 from napari_segsuite.io.label_store import LabelStore
 from napari_segsuite.types import Image, Model, ModelSpec
 
-CHUNK_VOXELS = {2: 2**24, 3: 2**24}
-"""A chunk has about this many voxels where none is wished; by the number of its axes."""
-ROUND = 64
-"""Chunks that are not a whole frame long are a multiple of this, so that files have even parts."""
 SHARE = {"label": 0.9, "link": 0.02, "write": 0.08}
 """Rough share of the time, for the progress bar."""
 
@@ -101,15 +97,7 @@ def run_store(
     with locked(out, store.version, plan, source, overwrite=overwrite) as begun, _hands(executor, workers) as hands:
         work, plan, far = yield from _begun(begun, plan, image, spec, out, source, hands, here=executor is None)
         job = Job(plan, far, spec, work, store_of(plan, image, out, store.version), model)
-        pool = Pool(hands, 2 * workers)
-        try:
-            yield from _label(job, pool, 1 if executor is None else pool.most)
-            tally, job = yield from _link(job, image, hands)
-            yield from _write(job, pool)
-            checked = (yield from waited(hands.submit(_checked, job), Progress(999, 1000, "checking a crop"))) if check else {}
-        finally:
-            # After a Ctrl-C nothing is waited for: what is on its way may be killed, since records are whole or not there.
-            pool.stop(0 if isinstance(sys.exception(), KeyboardInterrupt) else 60)
+        job, tally, checked = yield from _done(job, image, Pool(hands, 2 * workers), check, 1 if executor is None else 2 * workers)
         told = tally.segmentation(np.zeros((), np.uint8), time.perf_counter() - started)
         told = replace(told, provenance={**told.provenance, **({INPUT: source} if source else {}), **checked})
         if begun is not None:
@@ -119,16 +107,17 @@ def run_store(
     return read_segmentation(out)
 
 
-def chunk_of(plan: Plan) -> tuple[int, ...]:
-    """The wished chunk, or the whole frame halved until it is small enough for a worker's memory."""
-    if plan.options.chunk:
-        return plan.chunk
-    size = dict(zip(plan.image["axes"], plan.image["shape"], strict=True))
-    chunk = [int(size[a]) for a in plan.axes]
-    while np.prod(chunk, dtype=float) > CHUNK_VOXELS[len(chunk)]:
-        longest = int(np.argmax(chunk))
-        chunk[longest] = -(-chunk[longest] // (2 * ROUND)) * ROUND
-    return tuple(chunk)
+def _done(job: Job, image: Image, pool: Pool, check: bool, decoding: int) -> Generator[Progress, None, tuple[Job, Tally, dict[str, Any]]]:
+    """All steps but the last; no task is left that writes, however they end."""
+    try:
+        yield from _label(job, pool, decoding)
+        tally, job = yield from _link(job, image, pool.executor)
+        yield from _write(job, pool)
+        checking = Progress(999, 1000, "checking a crop")
+        return job, tally, (yield from waited(pool.executor.submit(_checked, job), checking)) if check else {}
+    finally:
+        # After a Ctrl-C nothing is waited for: what is on its way may be killed, since records are whole or not there.
+        pool.stop(0 if isinstance(sys.exception(), KeyboardInterrupt) else 60)
 
 
 def store_of(plan: Plan, image: Image, out: Path, version: str | None) -> LabelStore:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from napari_segsuite.errors import OutputError
 from napari_segsuite.io.faults import writing
@@ -99,6 +100,26 @@ def _sync(part: Path) -> None:
     for file in files:
         with file.open("rb+") as opened:
             os.fsync(opened.fileno())
+
+
+def put(path: Path, data: bytes, *, firm: bool = True) -> None:
+    """Write a small file whole or not at all, replacing what is there; if `firm`, it survives a power cut from here on.
+
+    Unlike with `replacing`, many processes may write into one folder at once, and nothing is looked up in it.
+    """
+    part = path.with_name(f".{path.name}.{uuid4().hex[:12]}")
+    try:
+        with writing(path):
+            with part.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+            if firm:
+                sync_folder(path.parent)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,15 +14,13 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from numcodecs import zstd  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from napari_segsuite.errors import InputError
-from napari_segsuite.io.commit import sync_folder
-from napari_segsuite.io.faults import writing
+from napari_segsuite.io.commit import put
 
 MAGIC = b"segs1\n"
 _HEAD = struct.Struct("<6sII")
@@ -88,20 +86,7 @@ class Records:
         OutputError
             The disk is full, the folder is gone or may not be written to.
         """
-        path = self.folder / name
-        part = path.with_name(f".{path.name}.{uuid4().hex[:12]}")
-        try:
-            with writing(path):
-                with part.open("xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(part, path)
-                if firm:
-                    sync_folder(path.parent)
-        finally:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
+        put(self.folder / name, data, firm=firm)
 
     def get(self, name: str, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
         """Read the arrays of a record.

@@ -7,15 +7,12 @@ about half the processor time (``python -m benchmarks volumes``).
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
-from uuid import uuid4
 
 import google_crc32c
 import numpy as np
@@ -24,7 +21,7 @@ from numcodecs import Zstd, zstd  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from napari_segsuite.io.commit import sync_folder
+from napari_segsuite.io.commit import put
 from napari_segsuite.io.faults import writing
 
 LEVEL = 1
@@ -185,17 +182,6 @@ def _chunks(block: NDArray[Any], shape: Sequence[int], inner: Sequence[int]) -> 
 
 
 def _put(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, and be sure that it is on the disk."""
-    part = path.with_name(f".{path.name}.{uuid4().hex[:12]}")
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-            sync_folder(path.parent)
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    put(path, data)
