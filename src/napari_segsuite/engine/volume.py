@@ -88,8 +88,7 @@ def run_store(
         With labels on disk.
     """
     started = time.perf_counter()
-    plan = replace(plan, chunk=chunk_of(plan))
-    source = dict(source or {})
+    plan, source = replace(plan, chunk=chunk_of(plan)), dict(source or {})
     if workers < 1:
         raise OptionError(f"workers is {workers}", "a whole number from 1 on")
     store = store_of(plan, image, out, version or (label_store.version_of(out) if label_store.is_unfinished(out) else None))
@@ -98,13 +97,17 @@ def run_store(
         work, plan, far = yield from _begun(begun, plan, image, spec, out, source, hands, here=executor is None)
         job = Job(plan, far, spec, work, store_of(plan, image, out, store.version), model)
         job, tally, checked = yield from _done(job, image, Pool(hands, 2 * workers), check, 1 if executor is None else 2 * workers)
-        told = tally.segmentation(np.zeros((), np.uint8), time.perf_counter() - started)
-        told = replace(told, provenance={**told.provenance, **({INPUT: source} if source else {}), **checked})
-        if begun is not None:
-            label_store.sweep(job.store)
-        job.store.finish(told)
-        finish(out)
+        _close(job, tally, started, {**({INPUT: source} if source else {}), **checked}, resumed=begun is not None)
     return read_segmentation(out)
+
+
+def _close(job: Job, tally: Tally, started: float, more: Mapping[str, Any], *, resumed: bool) -> None:
+    """Call the store a result, with what is to be known of how it was made, and delete what only the run needed."""
+    if resumed:
+        label_store.sweep(job.store)
+    told = tally.segmentation(np.zeros((), np.uint8), time.perf_counter() - started)
+    job.store.finish(replace(told, provenance={**told.provenance, **more}))
+    finish(job.store.path)
 
 
 def _done(job: Job, image: Image, pool: Pool, check: bool, decoding: int) -> Generator[Progress, None, tuple[Job, Tally, dict[str, Any]]]:
