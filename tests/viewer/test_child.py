@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from napari_segsuite.engine.schedule import Pool, Task
 from napari_segsuite.errors import InputError
 from napari_segsuite.viewer import child as child_module
 from napari_segsuite.viewer.child import Child, ChildDied
@@ -121,6 +122,21 @@ def test_killing_is_at_once_and_a_new_one_gets_warm(child: Child) -> None:
     assert second != first
     with child.executor() as pool:
         assert pool.submit(abs, -3).result(30) == 3
+
+
+def test_a_run_whose_child_is_killed_ends_although_nobody_answers_what_was_cancelled(child: Child) -> None:
+    child.warm().result(60)
+    with child.executor() as executor:
+        pool = Pool(executor, most=8)
+        for _ in range(8):
+            pool.hand_out(Task("sleep", (), time.sleep, (60,)))
+        assert until(lambda: next(iter(pool._out)).running())
+        for future in [*pool._out][4:]:
+            future.cancel()  # before the pool notices that its process is gone, as it may happen in any order
+        child.kill()
+        began = time.monotonic()
+        pool.stop()
+        assert time.monotonic() - began < 10  # the patience is a minute
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")

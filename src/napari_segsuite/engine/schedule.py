@@ -98,9 +98,8 @@ class Pool:
 
     def stop(self, patience_s: float = 60) -> None:
         """Take back what no worker has begun, and wait for what one has, so that it does not write any more after this."""
-        for future in self._out:
-            future.cancel()
-        cf.wait(self._out, patience_s)
+        # Only for what has begun: a pool whose processes were killed never says of a cancelled future that it is over.
+        cf.wait([future for future in self._out if not future.cancel()], patience_s)
 
 
 class Labelling:
