@@ -23,6 +23,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from napari_segsuite.io.commit import put
 from napari_segsuite.io.faults import writing
+from napari_segsuite.io.place import make_folder
 
 LEVEL = 1
 """Of zstd: on labels, higher ones are slower and hardly smaller."""
@@ -183,5 +184,5 @@ def _chunks(block: NDArray[Any], shape: Sequence[int], inner: Sequence[int]) -> 
 
 def _put(path: Path, data: bytes) -> None:
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     put(path, data)
