@@ -175,7 +175,8 @@ def write_labels_table(group: zarr.Group, segments: Table) -> None:
     for kind, stack in stacks.items():
         shape = (len(stack), len(stack[0]))
         array = make_array(table, kind, shape, stack[0].dtype, (shape[0], max(1, min(ROWS, shape[1]))), "", every_chunk=True)
-        array[...] = np.stack(stack)
+        for start in range(0, shape[1], ROWS):  # a copy of all of a large table would take much room
+            array[:, start : start + ROWS] = np.stack([column[start : start + ROWS] for column in stack])
     table.attrs.update({"columns": listed, "rows": len(next(iter(segments.values()), ()))})
 
 
