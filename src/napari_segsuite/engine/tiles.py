@@ -118,7 +118,7 @@ def quantize(head: Head, value: Any) -> NDArray[Any]:
         return scaled.astype(kind)
     import torch
 
-    tensor = (value * scale).round().clamp(low, high).to(getattr(torch, kind)).cpu().numpy()
+    tensor = (value * scale).round_().clamp_(low, high).to(getattr(torch, kind)).cpu().numpy()
     result: NDArray[Any] = tensor
     return result
 

@@ -51,7 +51,7 @@ class TorchModel:
             together = batch[start : start + self.batch]  # which gets smaller when memory runs out
             parts.append(self._retried(together))
             start += len(together)
-        return Prediction({h.name: torch.cat([p[h.name] for p in parts]) for h in self.spec.heads})
+        return Prediction(parts[0] if len(parts) == 1 else {h.name: torch.cat([p[h.name] for p in parts]) for h in self.spec.heads})
 
     def _retried(self, batch: NDArray[np.float32]) -> dict[str, Tensor]:
         """Halve the batch when memory runs out, then compute the single tile on the CPU; the tile itself never changes."""
@@ -86,8 +86,7 @@ class TorchModel:
             for head in self.spec.heads:
                 value = unflip(activate(head, raw[head.name].float()), head, mirror)
                 total[head.name] = total[head.name] + value if head.name in total else value
-        count = len(mirrors) if self.flips else 1
-        return {name: value / count for name, value in total.items()}
+        return {name: value / len(mirrors) for name, value in total.items()} if self.flips else total
 
     def _forward(self, net: nn.Module, x: Tensor, device: torch.device) -> dict[str, Tensor]:
         x = x.contiguous(memory_format=self.layout)

@@ -67,7 +67,7 @@ def spec() -> ModelSpec:
         codec="centers",
         codec_options=CODEC_OPTIONS,
         diameter_px=DIAMETER,
-        tile=(1024, 1024),
+        tile=(2112, 2112),
         multiple=net().multiple,
         context=(64, 64),
         normalize={"method": "percentiles", "values": list(NORMALIZE)},
