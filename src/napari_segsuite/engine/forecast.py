@@ -112,7 +112,7 @@ def _decoded(layout: Layout) -> int:
     sides = []
     for axis, lines in enumerate(layout.chunk_lines):
         boxes = [tuple(side if a == axis else (0, 1) for a in range(d)) for side in lines]
-        seen = [layout.grids.around(box, layout.reach)[axis] for box in boxes]
+        seen = [layout.grids.around(layout.wider(box), layout.reach)[axis] for box in boxes]
         sides.append(sum(b - a for a, b in seen))
     return prod(sides) * prod(layout.frames)
 
