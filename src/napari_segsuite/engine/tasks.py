@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_segsuite.codecs import pieces
+from napari_segsuite.codecs import pieces, runs
 from napari_segsuite.engine import growing, join, tiles
 from napari_segsuite.engine.layout import At, Layout
 from napari_segsuite.engine.plan import Plan
@@ -86,12 +86,14 @@ def decode(job: Job, number: int) -> None:
     layout = _layout(job)
     at = layout.chunk(number)
     assigned, beyond = _decided(job, layout, at)
-    found = pieces.collect(assigned, job.spec.classes, [a for a, _ in at.box], layout.grids.image)
-    faces: dict[str, NDArray[Any]] = {f"face{axis}{side}": np.take(found.labels, -side, axis) for axis in range(len(at.box)) for side in (0, 1)}
+    found = pieces.outline(assigned, job.spec.classes, [a for a, _ in at.box], layout.grids.image)
+    piece = found.piece.astype(np.min_scalar_type(len(found.rows["key"])))  # a half of the bytes to write, or a quarter
+    labels = runs.painted(piece, found.lengths, found.shape)
+    faces = {f"face{axis}{side}": np.take(labels, -side, axis).astype(np.int32) for axis in range(labels.ndim) for side in (0, 1)}
     # Small copies for who looks at the whole while it grows: it need not unpack all of this for them.
-    views = growing.coarse(job.store, np.unravel_index(number, layout.chunk_shape), found.labels)  # type: ignore[arg-type]
-    small = found.labels.astype(np.min_scalar_type(len(found.rows["key"])))  # half of the bytes to compress, or a quarter
-    job.work.records("labels").put(name_of(number), pack({"labels": small, **views}))
+    views = growing.coarse(job.store, np.unravel_index(number, layout.chunk_shape), labels)  # type: ignore[arg-type]
+    lengths = found.lengths.astype(np.min_scalar_type(found.lengths.max()))
+    job.work.records("labels").put(name_of(number), pack({"lengths": lengths, "piece": piece, **views}))
     rows = {f"row_{name}": column for name, column in found.rows.items()}
     behind = {f"beyond{axis}": plane for axis, plane in beyond.items()}
     job.work.records("chunks").put(name_of(number), pack({**rows, **faces, **behind}))
@@ -196,9 +198,8 @@ def _final(job: Job, layout: Layout, place: tuple[int, ...]) -> NDArray[Any]:
     starts = np.load(folder / f"{frame}.starts.npy", mmap_mode="r")
     numbers = np.load(folder / f"{frame}.npy", mmap_mode="r")[starts[k] : starts[k + 1]]
     lut = np.concatenate([[0], numbers]).astype(job.store.levels[0].dtype)
-    labels = job.work.records("labels").get(name_of(number))["labels"]
-    out = lut.take(labels, mode="clip")
-    return out.reshape((1,) * (len(place) - out.ndim) + out.shape)
+    found = job.work.records("labels").get(name_of(number), ("lengths", "piece"))
+    return runs.painted(lut.take(found["piece"], mode="clip"), found["lengths"], [s.stop - s.start for s in job.store.levels[0].box(place)])
 
 
 def _empty(store: LabelStore, level: int, at: Sequence[int]) -> NDArray[Any]:

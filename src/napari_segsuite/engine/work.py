@@ -5,7 +5,7 @@ In the store that is being written lies a folder `FOLDER`::
     job.json   the plan, its contrast constants, and the identity of what was read
     lock       held by the one process that coordinates
     TOKEN/     tiles   integer maps of tiles, as long as a chunk needs them
-               labels  piece numbers of chunks
+               labels  piece numbers of chunks, as runs, and small copies of them
                chunks  rows and faces of chunks; a chunk without a record here is not computed
                frames  final labels of the pieces of a frame
                blocks  one empty record per finished block of the result
@@ -40,7 +40,7 @@ from napari_segsuite.io.packed import Records
 INPUT = "input"
 """Under this name the identity of what was read is kept in a result's provenance."""
 FOLDER = ".segsuite"
-FORMAT = 1
+FORMAT = 2
 KINDS = ("tiles", "labels", "chunks", "frames", "blocks", "notes")
 
 
