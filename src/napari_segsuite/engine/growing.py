@@ -232,7 +232,7 @@ def steps(store: LabelStore) -> list[tuple[int, ...]]:
 
 
 def coarse(store: LabelStore, at: Sequence[int], pieces: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """What the lower levels will show of a chunk (`LabelStore.shrink_into`), as ``level1``, ``level2``, ...
+    """What the lower levels will show of a chunk (`LabelStore.thinned`), as ``level1``, ``level2``, ...
 
     Parameters
     ----------

@@ -128,24 +128,30 @@ def relabel(job: Job, at: tuple[int, ...]) -> None:
     store, layout = job.store, _layout(job)
     if len(store.levels) == 1:
         store.levels[0].write(at, _final(job, layout, at))
-    else:
-        lower = _empty(store, 1, at)
-        for place in store.above(1, at):
-            block = _final(job, layout, place)
-            store.levels[0].write(place, block)
-            store.shrink_into(1, at, [(place, block)], lower)
-        store.levels[1].write(at, lower)
-    job.work.records("blocks").put(block_name(min(1, len(store.levels) - 1), at), b"")
+        job.work.records("blocks").put(block_name(0, at), b"")
+        return
+    lower = _empty(store, 1, at)
+    for place in store.above(1, at):
+        block = _final(job, layout, place)
+        store.levels[0].write(place, block)
+        store.shrink_into(1, at, place, block, lower)
+    _finish(job, 1, at, lower)
 
 
 def shrink(job: Job, level: int, at: tuple[int, ...]) -> None:
-    """Write one block of a lower level from those of the level above it."""
+    """Write one block of a lower level from what those of the level above it left for it."""
+    lower = _empty(job.store, level, at)
+    for place in job.store.above(level, at):
+        job.store.put_into(level, at, place, job.work.records("blocks").get(block_name(level - 1, place))["thin"], lower)
+    _finish(job, level, at, lower)
+
+
+def _finish(job: Job, level: int, at: tuple[int, ...], block: NDArray[Any]) -> None:
+    """Write a block; its record holds what the next level has of it, so that no block is read again."""
     store = job.store
-    lower = _empty(store, level, at)
-    for place in store.above(level, at):
-        store.shrink_into(level, at, [(place, store.read(level - 1, place))], lower)
-    store.levels[level].write(at, lower)
-    job.work.records("blocks").put(block_name(level, at), b"")
+    store.levels[level].write(at, block)
+    more = level + 1 < len(store.levels)
+    job.work.records("blocks").put(block_name(level, at), pack({"thin": store.thinned(level + 1, at, block)}) if more else b"")
 
 
 class StoredPart:

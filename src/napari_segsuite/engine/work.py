@@ -8,7 +8,7 @@ In the store that is being written lies a folder `FOLDER`::
                labels  piece numbers of chunks, as runs, and small copies of them
                chunks  rows and faces of chunks; a chunk without a record here is not computed
                frames  final labels of the pieces of a frame
-               blocks  one empty record per finished block of the result
+               blocks  one record per finished block of the result, with what the next lower level has of it
                notes   what workers had to say
 
 Every record is written atomically, so that a process may be killed at any moment. The folder is deleted when the result is finished.
