@@ -91,7 +91,7 @@ def _ours(at: Path, blocks: Blocks, pyramid: bool = False) -> None:
     for level in range(1, len(store.levels)):
         grid = store.levels[level]
         for place in np.ndindex(*grid.counts):
-            lower = np.zeros([s.stop - s.start for s in grid.box(place)], np.uint32)
+            lower = np.empty([s.stop - s.start for s in grid.box(place)], np.uint32)
             for fine in store.above(level, place):
                 if level == 1:
                     store.levels[0].write(fine, blocks[fine])

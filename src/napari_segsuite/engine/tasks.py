@@ -209,8 +209,9 @@ def _final(job: Job, layout: Layout, place: tuple[int, ...]) -> NDArray[Any]:
 
 
 def _empty(store: LabelStore, level: int, at: Sequence[int]) -> NDArray[Any]:
+    """A block to be filled: every one of its voxels is one of a block above it."""
     grid = store.levels[level]
-    return np.zeros([s.stop - s.start for s in grid.box(at)], grid.dtype)
+    return np.empty([s.stop - s.start for s in grid.box(at)], grid.dtype)
 
 
 def _maps(job: Job, layout: Layout, frame: tuple[int, ...], region: tiles.Box) -> dict[str, NDArray[Any]]:
