@@ -54,11 +54,10 @@ def find(inside: NDArray[np.intp], value: NDArray[np.integer], shape: Sequence[i
     >>> runs.start, runs.length, runs.value
     (array([1, 3, 5]), array([2, 1, 1]), array([5, 5, 2]))
     """
-    new = np.ones(len(inside), np.bool_)
-    if len(inside):
-        new[1:] = (np.diff(inside) != 1) | (value[1:] != value[:-1])
-        lines = np.searchsorted(inside, np.arange(0, int(np.prod(shape, dtype=np.int64)), shape[-1]))
-        new[lines[lines < len(inside)]] = True
+    small = inside.astype(np.int32) if np.prod(shape, dtype=np.int64) < 2**31 else inside  # half the bytes to move
+    new = small // shape[-1] * shape[-1] == small  # a run ends with its line
+    new[:1] = True
+    new[1:] |= (np.diff(small) != 1) | (value[1:] != value[:-1])
     at = np.flatnonzero(new)
     return Runs(inside[at], np.diff(at, append=len(inside)), at, value[at])
 
