@@ -90,7 +90,7 @@ def ours(maps: Maps, classes: Any, options: dict[str, Any]) -> NDArray[np.intege
     """Labels and the whole table, as a run computes them."""
     shape = maps["center"].shape[1:]
     found = pieces.collect(centers.assign(maps, classes, options, (0, 0), shape, (1.0, 1.0)), classes, (0, 0), shape)
-    linked = link.link(found.rows, np.zeros((0, 2), np.int64), classes, "yx", int(options.get("min_size", 0)), float(options.get("min_score", 0)))
+    linked = link.link([found.rows], np.zeros((0, 2), np.int64), classes, "yx", int(options.get("min_size", 0)), float(options.get("min_score", 0)))
     lut = np.concatenate([[0], linked.final]).astype(np.uint32)
     return lut.take(found.labels, mode="clip")
 

@@ -30,12 +30,12 @@ LIGHT = (
     *named("", "_version types errors arrays synthetic batch cli cluster info outputs pairing resume terminal"),
     *named(
         "engine",
-        "forecast gather growing join layout link measure options pixels plan progress reader run schedule "
+        "forecast gather growing join layout link lock measure options pixels plan progress reader run schedule "
         "scratch self_check source tasks tiles volume work zoom",
     ),
     *named(
         "io",
-        "blocks commit faults geometry ids inputs label_store labels lazy ngff ome_zarr ome_zarr_write overlay packed pyramid raster record "
+        "blocks commit faults geometry ids inputs label_store labels lazy ngff ome_zarr ome_zarr_write overlay packed place pyramid raster record "
         "shards store table tiff tiff_check tiff_meta tiff_write units",
     ),
     *named("metrics", "objects scores table voxels"),

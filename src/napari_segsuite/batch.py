@@ -16,6 +16,7 @@ from napari_segsuite.engine.work import tidy
 from napari_segsuite.errors import InputError, OutputError, SegsuiteError
 from napari_segsuite.io import label_store, list_inputs, read, read_segmentation, write, write_beside, write_result
 from napari_segsuite.io.faults import writing
+from napari_segsuite.io.place import make_folder, remove
 from napari_segsuite.models import load_spec
 from napari_segsuite.outputs import Batch as Batch
 from napari_segsuite.outputs import check_output, check_targets
@@ -203,7 +204,7 @@ def _grow(image: Image, plan: Plan, batch: Batch, paths: dict[str, Path], name: 
     """Segment into an OME-Zarr store, or go on with that."""
     if "run" in paths:
         with writing(paths["run"]):
-            paths["run"].unlink(missing_ok=True)
+            remove(paths["run"])
     if batch.store is None:
         _make(paths["labels"].parent)
 
@@ -225,7 +226,7 @@ def _is_whole(labels: Path) -> bool:
 
 def _make(folder: Path) -> None:
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
 
 def _run(image: Image, plan: Plan, source: str, show: Show) -> Segmentation:

@@ -86,7 +86,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _out(text: str) -> Path:
     """A path; never nothing, as from a variable that is not set, which would be the current folder."""
-    path = Path(text)
+    path = _place(text)
     if not text.strip():
         raise argparse.ArgumentTypeError("is empty; '.' is the current folder")
     if path.suffix.lower() in (".csv", ".json", ".txt", ".npy", ".nii", ".gz", ".h5"):
@@ -94,6 +94,16 @@ def _out(text: str) -> Path:
     if path.suffix.lower() in (".tif", ".tiff", ".png") and text.endswith(("/", "\\")):
         raise argparse.ArgumentTypeError(f"{text!r} ends like a folder and like a file")
     return path
+
+
+def _place(text: str) -> Path:
+    """A path, or a URL of a kind that can be reached."""
+    from napari_segsuite.io.place import place
+
+    try:
+        return place(text)
+    except SegsuiteError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -121,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_models(commands)
     about = _command(commands, "info", "what an image or a result is, and how far a run is")
-    about.add_argument("path", type=Path, metavar="PATH", help="a file or a zarr store")
+    about.add_argument("path", type=_place, metavar="PATH", help="a file or a zarr store")
     about.add_argument("--json", action="store_true", help="print one JSON object")
     about.set_defaults(command=_info)
     demo = _command(commands, "demo", "segment a picture that comes with the install")

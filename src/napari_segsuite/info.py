@@ -13,6 +13,7 @@ from napari_segsuite.engine.work import FOLDER, Begun, Work, read_job
 from napari_segsuite.errors import InputError
 from napari_segsuite.io import label_store, read, read_segmentation
 from napari_segsuite.io.ome_zarr import has_labels_metadata, names_of_labels
+from napari_segsuite.io.place import is_folder
 from napari_segsuite.models import load_spec
 from napari_segsuite.types import SPATIAL
 
@@ -39,13 +40,13 @@ def info(path: Path) -> dict[str, Any]:
     InputError
         There is nothing that can be read.
     """
-    if path.is_dir() and label_store.is_unfinished(path):
+    if is_folder(path) and label_store.is_unfinished(path):
         return _unfinished(path)
-    if path.is_dir() and has_labels_metadata(path):
+    if is_folder(path) and has_labels_metadata(path):
         return _finished(path)
     image = read(path)
     told = {"path": str(path), "kind": "image", "name": image.name, **_place(image.data, image), "channels": list(image.channels)}
-    return told | ({"labels": names_of_labels(path)} if path.is_dir() else {})
+    return told | ({"labels": names_of_labels(path)} if is_folder(path) else {})
 
 
 def text(told: dict[str, Any]) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import concurrent.futures as cf
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from napari_segsuite.engine.options import Options
 from napari_segsuite.errors import OptionError, OutputError
 from napari_segsuite.io import module_of, sidecars_of
+from napari_segsuite.io.faults import writing
+from napari_segsuite.io.place import canonical, is_remote, make_folder, put_remote, remove
 from napari_segsuite.pairing import stem
 
 SUFFIX = {"tif": ".tif", "ome-zarr": ".ome.zarr"}
@@ -66,6 +68,9 @@ def check_output(batch: Batch) -> None:
         needed = "a path outside, or STORE/labels/NAME in the store of an image"
         raise OutputError(f"output {out} lies inside a zarr store", needed, "Choose another --out.")
     folder = out.parent if batch.single else out
+    if is_remote(out):
+        _check_url(folder)
+        return
     try:
         there = next(p for p in (folder, *folder.parents) if p.exists())
         if not there.is_dir():
@@ -77,15 +82,24 @@ def check_output(batch: Batch) -> None:
         raise OutputError(f"folder {folder} cannot be written to: {why}", do="Choose another --out, or free the folder.") from error
 
 
+def _check_url(folder: Path) -> None:
+    """Write a small file to a URL and delete it: rights and addresses show only then."""
+    probe = folder / f".segsuite-{uuid4().hex[:12]}"
+    with writing(probe):
+        make_folder(folder)
+        put_remote(probe, b"")
+        remove(probe)
+
+
 def check_targets(sources: Sequence[Path], batch: Batch) -> None:
     """See that every input has a result of its own, and that none takes the place of an input."""
     if batch.single and len(sources) > 1:
         raise OptionError(f"there are {len(sources)} inputs and one output, {batch.out}", "a folder as --out")
-    here = {Path(os.path.realpath(source)): source for source in sources}  # unlike Path.resolve, never an error
+    here = {canonical(source): source for source in sources}
     taken: dict[Path, Path] = {}
     for source in sources:
         labels = batch.paths_of(source)["labels"]
-        target = Path(os.path.realpath(labels))
+        target = canonical(labels)
         if target in taken:
             found = f"inputs {taken[target]} and {source} would both be written to {labels}"
             raise OutputError(found, do="Segment them one by one, each with an --out of its own.")

@@ -7,7 +7,6 @@ finished, or, where a process was killed between two files of one result, to be 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from napari_segsuite.engine.work import INPUT as INPUT
 from napari_segsuite.engine.work import difference
 from napari_segsuite.errors import OutputError, SegsuiteError
 from napari_segsuite.io import label_store, read_segmentation
+from napari_segsuite.io.place import exists
 
 
 def is_finished(paths: Mapping[str, Path], plan: Plan, source: Mapping[str, Any]) -> bool | None:
@@ -37,7 +37,7 @@ def is_finished(paths: Mapping[str, Path], plan: Plan, source: Mapping[str, Any]
         What is there is the result of another job; the difference is named. An unfinished store counts as nothing here: who goes on
         with it finds out whether it is of this job.
     """
-    there = [path for path in paths.values() if os.path.lexists(path) and not label_store.is_unfinished(path)]
+    there = [path for path in paths.values() if exists(path) and not label_store.is_unfinished(path)]
     if not there:
         return None
     told = _told(paths)

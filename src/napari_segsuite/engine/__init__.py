@@ -65,6 +65,7 @@ def segment(
     """
     from napari_segsuite.engine.plan import Options, resolve
     from napari_segsuite.engine.run import result, run
+    from napari_segsuite.io.place import place
     from napari_segsuite.models import load_spec
 
     found = image if isinstance(image, Image) else _image(image, axes)
@@ -73,7 +74,7 @@ def segment(
     plan = resolve(found, Options.from_json({"model": model if isinstance(model, str) else spec.name, **options}), spec)
     if out is None:
         return result(run(plan, found, executor=executor, model=given))
-    return _grown(plan, found, Path(out), executor=executor, model=given, workers=workers, overwrite=overwrite)
+    return _grown(plan, found, place(out), executor=executor, model=given, workers=workers, overwrite=overwrite)
 
 
 def _grown(plan: Plan, image: Image, out: Path, **more: Any) -> Segmentation:
@@ -98,7 +99,7 @@ def _image(image: Any, axes: str | None) -> Image:
     if isinstance(image, (str, PathLike)):
         from napari_segsuite.io import read
 
-        return read(Path(image), axes=axes)
+        return read(image, axes=axes)
     from napari_segsuite.arrays import as_image
 
     return as_image(image, axes)

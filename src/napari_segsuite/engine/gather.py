@@ -175,7 +175,7 @@ def _told(filled: int) -> list[str]:
 
 def _join(plan: Plan, spec: ModelSpec, tables: Sequence[dict[str, NDArray[Any]]], axes: str) -> dict[str, NDArray[Any]]:
     """One table of all frames, columns in the documented order; a stuff class is one segment over all frames."""
-    rows = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
+    rows = dict(tables[0]) if len(tables) == 1 else {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
     for axis in plan.frames:
         at = rows.pop(f"frame_{axis}")
         rows |= {f"bbox_{axis}0": at, f"bbox_{axis}1": at + 1, f"centroid_{axis}": at.astype(float)}
@@ -183,7 +183,7 @@ def _join(plan: Plan, spec: ModelSpec, tables: Sequence[dict[str, NDArray[Any]]]
     names = ["id", "class_id", "score", "size", *(f"bbox_{a}{i}" for a in axes for i in (0, 1)), *(f"centroid_{a}" for a in axes)]
     out: dict[str, NDArray[Any]] = {}
     for name in names:
-        out[name] = rows[name] if name in rows else np.zeros(len(rows["id"]), np.int64) + (name[-1] == "1")
+        out[name] = rows.pop(name) if name in rows else np.full(len(out["id"]), int(name[-1] == "1"), np.int64)
     out["status"] = np.full(len(out["id"]), "new")
     return out
 

@@ -5,7 +5,7 @@ Chunks are looked at one after the other, each with the faces of those before it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -134,9 +134,8 @@ def join(parts: Sequence[Part], plan: Plan, classes: Sequence[Class]) -> Joined:
     plan : Plan
     classes : sequence of Class
     """
-    tables = [part.rows for part in parts]
-    starts = np.cumsum([0] + [len(rows["key"]) for rows in tables]).tolist()
-    rows = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
+    tables = _Tables(parts)
+    rows, starts = link.heads(tables)
     seams, pairs = Seams(), [np.zeros((0, 2), np.int64)]
     number = {tuple(a for a, _ in part.box): k for k, part in enumerate(parts)}
 
@@ -154,8 +153,18 @@ def join(parts: Sequence[Part], plan: Plan, classes: Sequence[Class]) -> Joined:
                 found = link.contacts(near, far)
                 pairs.append(found + np.array([starts[k], starts[other]]))
                 _look(seams, (near, far), (table(k), table(other)), found, beyond, (axis, part.box))
-    linked = link.link(rows, np.concatenate(pairs), classes, plan.axes, plan.min_size, plan.min_score)
+    linked = link.link(tables, np.concatenate(pairs), classes, plan.axes, plan.min_size, plan.min_score, rows)
     return Joined(linked, starts, seams)
+
+
+class _Tables:
+    """The rows of one part after the other, read anew each time."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = parts
+
+    def __iter__(self) -> Iterator[Mapping[str, NDArray[Any]]]:
+        return (part.rows for part in self._parts)
 
 
 def names(rows: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:

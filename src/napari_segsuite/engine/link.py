@@ -8,7 +8,7 @@ The numbers follow from the segments' places alone, so that they do not depend o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from napari_segsuite.types import Class, Pieces
+from napari_segsuite.types import Class
 
 Rows = Mapping[str, NDArray[Any]]
+_HEADS = ("key", "kind", "first")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,18 +55,28 @@ def contacts(near: NDArray[np.integer], far: NDArray[np.integer]) -> NDArray[np.
     return np.stack([codes >> 32, codes & 0xFFFFFFFF], axis=1)
 
 
-def stack(parts: Sequence[Pieces]) -> dict[str, NDArray[Any]]:
-    """Put the rows of all chunks under each other; piece p of chunk k is row ``offset_k + p - 1``."""
-    return {name: np.concatenate([p.rows[name] for p in parts]) for name in parts[0].rows}
+def heads(tables: Iterable[Rows]) -> tuple[dict[str, NDArray[Any]], list[int]]:
+    """Put those columns under each other that tell which pieces belong together; piece p of chunk k is row ``starts[k] + p - 1``."""
+    found = [{name: rows[name] for name in _HEADS} for rows in tables]
+    starts = np.cumsum([0] + [len(rows["key"]) for rows in found]).tolist()
+    return {name: np.concatenate([rows[name] for rows in found]) for name in _HEADS}, starts
 
 
-def link(rows: Rows, pairs: NDArray[np.int64], classes: Sequence[Class], axes: str, min_size: int = 0, min_score: float = 0.0) -> Linked:
+def link(
+    tables: Iterable[Rows],
+    pairs: NDArray[np.int64],
+    classes: Sequence[Class],
+    axes: str,
+    min_size: int = 0,
+    min_score: float = 0.0,
+    head: Rows | None = None,
+) -> Linked:
     """Make segments of pieces.
 
     Parameters
     ----------
-    rows : table
-        Of all pieces of a frame (`pieces.collect`, `stack`).
+    tables : iterable of tables
+        Rows of the pieces of each chunk of a frame (`pieces.collect`). They are gone through twice, and only one is held at a time.
     pairs : (n, 2) int64
         Touching pieces, numbered from 1 (`contacts`).
     classes : sequence of Class
@@ -75,14 +86,17 @@ def link(rows: Rows, pairs: NDArray[np.int64], classes: Sequence[Class], axes: s
         Segments of things with fewer voxels are dropped.
     min_score : float
         Segments of things with a lower score are dropped.
+    head : table, optional
+        `heads` of the tables, where they are at hand.
 
     Returns
     -------
     Linked
         Labels: a stuff class's id, then things in the order of their keys.
     """
-    part = _connected(rows, pairs)
-    parts = _sum(rows, part)
+    head = heads(tables)[0] if head is None else head
+    part = _connected(head, pairs)
+    parts = _sum(tables, head, part)
     class_id, score = _judged(parts, classes)
     chosen = _largest(parts) & (((parts["size"] >= min_size) & (score >= min_score)) | (parts["key"] < 0))
     stuff = [c for c in classes if not c.countable]
@@ -95,7 +109,7 @@ def link(rows: Rows, pairs: NDArray[np.int64], classes: Sequence[Class], axes: s
         final[parts["key"] == -c.id] = c.id
     shown = np.concatenate([np.flatnonzero(parts["key"] < 0)[np.argsort(-parts["key"][parts["key"] < 0])], things]).astype(np.intp)
     first = {"id": final[shown], "class_id": class_id[shown], "score": score[shown]}
-    return Linked(final[part], first | _places({name: column[shown] for name, column in parts.items()}, axes))
+    return Linked(final[part], first | _places(parts, shown, axes))
 
 
 def _connected(rows: Rows, pairs: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -113,26 +127,27 @@ def _connected(rows: Rows, pairs: NDArray[np.int64]) -> NDArray[np.intp]:
     return part
 
 
-def _sum(rows: Rows, part: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
+def _sum(tables: Iterable[Rows], head: Rows, part: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
     """Rows of connected parts from rows of pieces."""
-    count = int(part.max()) + 1 if len(part) else 0
-    out: dict[str, NDArray[Any]] = {}
+    count, start = int(part.max()) + 1 if len(part) else 0, 0
     # "key" and "kind" are those of the part's first piece; by the first voxel, not by the order in which chunks came.
-    order = np.lexsort((rows["first"], part))
-    heads = order[np.searchsorted(part[order], np.arange(count))]
-    for name, column in rows.items():
-        if name in ("key", "kind", "first"):
-            out[name] = column[heads]
-        elif name.startswith("low_"):
-            out[name] = np.full(count, np.iinfo(np.int64).max)
-            np.minimum.at(out[name], part, column)
-        elif name.startswith("high_") or name == "height":
-            out[name] = np.zeros(count, column.dtype)
-            np.maximum.at(out[name], part, column)
-        else:
-            out[name] = np.zeros(count, np.int64)
-            np.add.at(out[name], part, column)
+    order = np.lexsort((head["first"], part))
+    first = order[np.searchsorted(part[order], np.arange(count))]
+    out = {name: column[first] for name, column in head.items()}
+    for rows in tables:
+        mine = part[start : start + len(rows["key"])]
+        start += len(mine)
+        for name, column in rows.items():
+            if name not in head:
+                if name not in out:
+                    out[name] = np.full(count, np.iinfo(np.int64).max) if name.startswith("low_") else np.zeros(count, column.dtype)
+                _combine(name).at(out[name], mine, column)
     return out
+
+
+def _combine(name: str) -> np.ufunc:
+    """How a column of a part comes from those of its pieces."""
+    return np.minimum if name.startswith("low_") else np.maximum if name.startswith("high_") or name == "height" else np.add
 
 
 def _largest(parts: Rows) -> NDArray[np.bool_]:
@@ -158,11 +173,11 @@ def _judged(parts: Rows, classes: Sequence[Class]) -> tuple[NDArray[np.int64], N
     return class_id, np.round(score, 4).astype(np.float64)
 
 
-def _places(parts: Rows, axes: str) -> dict[str, NDArray[Any]]:
-    """Size, bounding box and centroid columns."""
-    table: dict[str, NDArray[Any]] = {"size": parts["size"]}
+def _places(parts: dict[str, NDArray[Any]], shown: NDArray[np.intp], axes: str) -> dict[str, NDArray[Any]]:
+    """Size, bounding box and centroid columns of some parts; what was taken is dropped, since a column of a large volume takes much room."""
+    table: dict[str, NDArray[Any]] = {"size": parts["size"][shown]}
     for axis, name in enumerate(axes):
-        table[f"bbox_{name}0"], table[f"bbox_{name}1"] = parts[f"low_{axis}"], parts[f"high_{axis}"]
+        table[f"bbox_{name}0"], table[f"bbox_{name}1"] = parts.pop(f"low_{axis}")[shown], parts.pop(f"high_{axis}")[shown]
     for axis, name in enumerate(axes):
-        table[f"centroid_{name}"] = parts[f"sum_{axis}"] / np.maximum(parts["size"], 1)
+        table[f"centroid_{name}"] = parts.pop(f"sum_{axis}")[shown] / np.maximum(table["size"], 1)
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_segsuite.errors import InputError, SegsuiteError
 from napari_segsuite.io.faults import AGAIN, BROKEN
+from napari_segsuite.io.place import from_there
 from napari_segsuite.types import Image
 
 
@@ -28,7 +30,8 @@ def read(image: Image, index: tuple[int | slice, ...]) -> NDArray[Any]:
         What is stored cannot be decoded: a damaged chunk, a file that is gone.
     """
     try:
-        return np.asarray(image.data[index])
+        with from_there(image.source):
+            return np.asarray(image.data[index])
     except (SegsuiteError, MemoryError):
         raise
     except BROKEN as error:
@@ -39,11 +42,13 @@ def read(image: Image, index: tuple[int | slice, ...]) -> NDArray[Any]:
 
 def missing(image: Image) -> list[str]:
     """What to tell of chunks that a zarr image on disk does not have: empty ones need not be stored, but lost ones look the same."""
-    if getattr(image.data, "nchunks_initialized", None) is None:
+    if not hasattr(type(image.data), "nchunks_initialized"):  # of the type, since asking the array lists all its chunks
         return []
     from napari_segsuite.io.store import missing_chunks  # with zarr, which is there already if the image is one of its arrays
 
-    lost, total = missing_chunks(image.data)
+    lost, total = 0, 0
+    with suppress(OSError), from_there(image.source):  # of a web server that lists nothing, nothing can be told
+        lost, total = missing_chunks(image.data)
     return [f"{lost} of {total} chunks of {image.name!r} are not stored and were taken as {image.data.fill_value}"] if lost else []
 
 

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from napari_segsuite.errors import OutputError
+from napari_segsuite.io.faults import writing
+from napari_segsuite.io.place import is_remote, store_at
 from napari_segsuite.types import Image
 
 LARGEST_PICKLE = 2**20
@@ -91,6 +93,8 @@ def _portable(data: Any, path: Path) -> Any:
     if isinstance(data, Stored) or (not isinstance(data, np.ndarray) and _small(data)):
         return data
     dtype = np.dtype(data.dtype).newbyteorder("=")
+    if is_remote(path):
+        return _uploaded(data, path.with_suffix(".zarr"), dtype)
     header = {"descr": dtype.str, "fortran_order": False, "shape": tuple(data.shape)}
     size = int(np.prod(data.shape)) * dtype.itemsize
     with _room(path, size):
@@ -104,6 +108,18 @@ def _portable(data: Any, path: Path) -> Any:
                 file.write(plane.data)
                 file.flush()
     return Stored(str(path), tuple(data.shape), dtype)
+
+
+def _uploaded(data: Any, path: Path, dtype: np.dtype[Any]) -> Any:
+    """The same at a URL, as a zarr array of one plane per chunk, since other machines read it from there."""
+    import zarr
+
+    with writing(path):
+        plane = (1,) * (data.ndim - 2) + tuple(data.shape[-2:])
+        array = zarr.create_array(store_at(path), shape=data.shape, dtype=dtype, chunks=plane, overwrite=True)
+        for at in np.ndindex(*data.shape[:-2]):
+            array[at] = np.ascontiguousarray(data[at], dtype)
+    return array
 
 
 @contextlib.contextmanager

@@ -104,7 +104,7 @@ def _in_one_piece(plan: Plan, image: Image, spec: ModelSpec, at: At, layout: Lay
     maps = {head.name: tiles.quantize(head, answer[head.name])[0][(slice(None), *inner)] for head in spec.heads}
     assigned = chunk.assign(plan, spec, at.box, around, maps)
     found = pieces.collect(assigned, spec.classes, [a for a, _ in at.box], cells.image)
-    linked = link.link(found.rows, np.zeros((0, 2), np.int64), spec.classes, plan.axes, plan.min_size, plan.min_score)
+    linked = link.link([found.rows], np.zeros((0, 2), np.int64), spec.classes, plan.axes, plan.min_size, plan.min_score)
     return np.concatenate([[0], linked.final])[found.labels]
 
 

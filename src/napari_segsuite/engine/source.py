@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from napari_segsuite.engine import measure
 from napari_segsuite.io.faults import reading
+from napari_segsuite.io.place import exists, from_there, is_remote, place
 from napari_segsuite.types import Image
 
 _METADATA = ("zarr.json", ".zattrs", ".zarray", ".zgroup", ".zmetadata")
@@ -20,11 +22,30 @@ def identity(path: Path, scene: int | str | None) -> dict[str, Any]:
 
     Of a zarr folder its chunks count. Its metadata is compared as part of the plan, and labels may be written into it meanwhile.
     """
+    if is_remote(path):
+        return _remote_identity(path, scene)
     with reading(path):
         files = [path] if not path.is_dir() else [p for p in path.rglob("*") if _is_chunk(p, path)]
         stats = [file.stat() for file in files]
     changed = max((s.st_mtime_ns for s in stats), default=0)
     return {"name": path.name, "scene": scene, "bytes": sum(s.st_size for s in stats), "changed_ns": changed}
+
+
+def _remote_identity(path: Path, scene: int | str | None) -> dict[str, Any]:
+    """The same of what lies at a URL; what its files are known by there (size, ETag or time) instead of when they changed."""
+    total, size = 0, 0
+    found: dict[str, dict[str, Any]] = {}
+    with suppress(OSError), from_there(path):  # of a web server that lists nothing, only the name tells, and what the plan knows
+        found = path.fs.find(path.path, detail=True)  # type: ignore[attr-defined]
+    for name in sorted(found):
+        parts = name[len(path.path.rstrip("/")) :].strip("/").split("/")  # type: ignore[attr-defined]
+        if parts[-1] in _METADATA or "labels" in parts:
+            continue
+        told = found[name]
+        known = next((told[key] for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created") if key in told), "")
+        total = zlib.crc32(repr((parts, told.get("size"), str(known))).encode(), total)
+        size += int(told.get("size") or 0)
+    return {"name": path.name, "scene": scene, "bytes": size, "changed": total}
 
 
 def identity_of(image: Image) -> dict[str, Any]:
@@ -38,8 +59,8 @@ def identity_of(image: Image) -> dict[str, Any]:
         for at in np.ndindex(*data.shape[:-2]):
             total = zlib.crc32(np.ascontiguousarray(data[at]).data, total)
         return {"pixels": total}
-    if not hasattr(data, "dask") and image.source and Path(image.source).exists():
-        return identity(Path(image.source), None)
+    if not hasattr(data, "dask") and image.source and exists(place(image.source)):
+        return identity(place(image.source), None)
     samples = [np.ascontiguousarray(measure.sample(image, channel)) for channel in range(image.size("c"))]
     return {"sample": [zlib.crc32(sample.data) for sample in samples]}
 

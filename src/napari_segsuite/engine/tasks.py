@@ -186,6 +186,13 @@ def joined(job: Job, frame: int) -> join.Joined:
     return join.join(parts, job.plan, job.spec.classes)
 
 
+def keep_numbers(job: Job, frame: int, starts: NDArray[np.int64], numbers: NDArray[np.int64]) -> None:
+    """Write the final numbers of a frame's pieces, and where those of each chunk begin."""
+    records = job.work.records("frames")
+    records.put_numbers(f"{frame}-starts", starts)
+    records.put_numbers(f"{frame}-numbers", numbers)
+
+
 def name_of(number: int) -> str:
     """Name of a record."""
     return f"{number:09d}"
@@ -200,9 +207,9 @@ def _final(job: Job, layout: Layout, place: tuple[int, ...]) -> NDArray[Any]:
     """A block of the result: the pieces of a chunk with their final numbers, in the axes of the result."""
     number = int(np.ravel_multi_index(place, layout.chunk_shape))
     frame, k = divmod(number, layout.chunks_per_frame)
-    folder = job.work.records("frames").folder
-    starts = np.load(folder / f"{frame}.starts.npy", mmap_mode="r")
-    numbers = np.load(folder / f"{frame}.npy", mmap_mode="r")[starts[k] : starts[k + 1]]
+    frames = job.work.records("frames")
+    first, last = frames.get_numbers(f"{frame}-starts", k, k + 2).tolist()
+    numbers = frames.get_numbers(f"{frame}-numbers", first, last)
     lut = np.concatenate([[0], numbers]).astype(job.store.levels[0].dtype)
     found = job.work.records("labels").get(name_of(number), ("lengths", "piece"))
     return runs.painted(lut.take(found["piece"], mode="clip"), found["lengths"], [s.stop - s.start for s in job.store.levels[0].box(place)])

@@ -11,7 +11,6 @@ Everything that is done is a record on disk (`work.Work`), written atomically. W
 from __future__ import annotations
 
 import concurrent.futures as cf
-import io
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -19,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -35,6 +34,8 @@ from napari_segsuite.errors import OptionError, SegsuiteError
 from napari_segsuite.io import faults, label_store, read_segmentation
 from napari_segsuite.io.label_store import LabelStore
 from napari_segsuite.types import Image, Model, ModelSpec
+
+T = TypeVar("T")
 
 SHARE = {"label": 0.9, "link": 0.02, "write": 0.08}
 """Rough share of the time, for the progress bar."""
@@ -93,12 +94,27 @@ def run_store(
         raise OptionError(f"workers is {workers}", "a whole number from 1 on")
     store = store_of(plan, image, out, version or (label_store.version_of(out) if label_store.is_unfinished(out) else None))
     yield MEASURING
-    with locked(out, store.version, plan, source, overwrite=overwrite) as begun, _hands(executor, workers) as hands:
+    with locked(out, store.version, plan, source, overwrite=overwrite) as (begun, mine), _hands(executor, workers) as hands:
         work, plan, far = yield from _begun(begun, plan, image, spec, out, source, hands, here=executor is None)
         job = Job(plan, far, spec, work, store_of(plan, image, out, store.version), model)
-        job, tally, checked = yield from _done(job, image, Pool(hands, 2 * workers), check, 1 if executor is None else 2 * workers)
+        steps = _done(job, image, Pool(hands, 2 * workers), check, 1 if executor is None else 2 * workers)
+        job, tally, checked = yield from _watched(steps, mine)
         _close(job, tally, started, {**({INPUT: source} if source else {}), **checked}, resumed=begun is not None)
     return read_segmentation(out)
+
+
+def _watched(steps: Generator[Progress, None, T], mine: Callable[[], None]) -> Generator[Progress, None, T]:
+    """Do steps as long as the store is ours."""
+    try:
+        while True:
+            mine()
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                return cast("T", stop.value)
+            yield step
+    finally:
+        steps.close()
 
 
 def _close(job: Job, tally: Tally, started: float, more: Mapping[str, Any], *, resumed: bool) -> None:
@@ -216,13 +232,11 @@ def _link(job: Job, image: Image, hands: cf.Executor) -> Generator[Progress, Non
     for told in job.work.notes():
         tally.note(int(told.get("filled", 0)), str(told.get("device", "")), told.get("notices", ()))
     frames, largest = list(np.ndindex(*layout.frames)), 0
-    records = job.work.records("frames")
     for k, at in enumerate(frames):
         found = yield from waited(hands.submit(tasks.joined, job, k), _progress("link", k / len(frames), "joining the chunks"))
         final = tally.number(at, found)
         largest = max(largest, int(final.max(initial=0)))
-        records.put(f"{k}.starts.npy", _npy(np.asarray(found.starts, np.int64)))
-        records.put(f"{k}.npy", _npy(final))
+        tasks.keep_numbers(job, k, np.asarray(found.starts, np.int64), final)
     store = label_store.of_type(job.store, "uint64" if largest > np.iinfo(np.uint32).max else "uint32")
     store.create()
     return tally, replace(job, store=store)
@@ -280,12 +294,6 @@ def _check(pool: Pool, what: str, out: Path) -> None:
     where = ", ".join(map(str, task.number))
     found = f"{what} {where} failed: {type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
     raise SegsuiteError(found, do=f"What is finished is kept; start the same run again to go on.{kept}") from error
-
-
-def _npy(array: Any) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
 
 
 def _progress(stage: str, share: float, message: str) -> Progress:

@@ -17,8 +17,6 @@ Every record is written atomically, so that a process may be killed at any momen
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,16 +24,16 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
-
+from napari_segsuite.engine.lock import Check, held
 from napari_segsuite.engine.options import Options
 from napari_segsuite.engine.plan import Plan
 from napari_segsuite.errors import InputError, OutputError, SegsuiteError
 from napari_segsuite.io import label_store, read_segmentation
-from napari_segsuite.io.commit import check_free, remove
+from napari_segsuite.io.commit import check_free
 from napari_segsuite.io.faults import writing
 from napari_segsuite.io.ome_zarr_write import check_replaceable
 from napari_segsuite.io.packed import Records
+from napari_segsuite.io.place import exists, is_folder, make_folder, names_in, remove, rename
 
 INPUT = "input"
 """Under this name the identity of what was read is kept in a result's provenance."""
@@ -72,7 +70,7 @@ class Work:
         """Make the folders."""
         with writing(self.folder):
             for kind in KINDS:
-                (self.folder / kind).mkdir(parents=True, exist_ok=True)
+                make_folder(self.folder / kind)
 
     def note(self, name: str, told: Mapping[str, Any]) -> None:
         """Keep what a worker has to say; the same name says the same."""
@@ -113,7 +111,7 @@ class Begun:
 
 
 @contextmanager
-def locked(store: Path, version: str, plan: Plan, source: Mapping[str, Any], *, overwrite: bool) -> Iterator[Begun | None]:
+def locked(store: Path, version: str, plan: Plan, source: Mapping[str, Any], *, overwrite: bool) -> Iterator[tuple[Begun | None, Check]]:
     """Hold a store for as long as a run writes it, made ready for that.
 
     Parameters
@@ -130,6 +128,8 @@ def locked(store: Path, version: str, plan: Plan, source: Mapping[str, Any], *, 
     ------
     Begun or None
         The unfinished run of the same job, if there is one.
+    callable
+        Complains if another process took the store over (`lock.held`).
 
     Raises
     ------
@@ -139,7 +139,7 @@ def locked(store: Path, version: str, plan: Plan, source: Mapping[str, Any], *, 
     if not label_store.is_unfinished(store):
         check_replaceable(store, overwrite=overwrite, labels=True)
         _step_aside(store)
-    with _lock(store):
+    with _lock(store) as check:
         if not label_store.is_unfinished(store):  # another process finished it in this moment
             check_free(store, overwrite=False)
         own = label_store.version_of(store)
@@ -157,7 +157,7 @@ def locked(store: Path, version: str, plan: Plan, source: Mapping[str, Any], *, 
             begun = None
         if begun is None:
             _forget(store)
-        yield begun
+        yield begun, check
 
 
 def tidy(store: Path) -> None:
@@ -169,25 +169,18 @@ def tidy(store: Path) -> None:
 
 
 @contextmanager
-def _lock(store: Path) -> Iterator[None]:
+def _lock(store: Path) -> Iterator[Check]:
     """Be the only process that works on a store; the folder for that goes with the last record."""
     folder = store / FOLDER
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / "lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:  # before `writing` sees it, since it is an OSError
-            found = f"another process is writing {store}"
-            raise OutputError(found, do="Wait until it is done, stop it, or choose another output.") from error
     try:
-        yield
+        with held(folder / "lock", store) as check:
+            yield check
     finally:
-        lock.release()
         if not label_store.is_unfinished(store):
             with suppress(OSError):
-                (folder / "lock").unlink(missing_ok=True)
-                folder.rmdir()
+                remove(folder / "lock")
+                if folder.is_dir():
+                    folder.rmdir()
 
 
 def begin_job(store: Path, plan: Plan, source: Mapping[str, Any]) -> Work:
@@ -231,7 +224,7 @@ def plan_of(told: Mapping[str, Any]) -> Plan:
 
 def is_result_of(store: Path, plan: Plan, source: Mapping[str, Any]) -> bool:
     """Whether a store holds the finished result of a job."""
-    if not store.is_dir() or label_store.is_unfinished(store):
+    if not is_folder(store) or label_store.is_unfinished(store):
         return False
     try:
         told = read_segmentation(store).provenance
@@ -243,10 +236,9 @@ def is_result_of(store: Path, plan: Plan, source: Mapping[str, Any]) -> bool:
 def finish(store: Path) -> None:
     """Delete what only the run needed, and what its result replaces; the lock goes last."""
     folder = store / FOLDER
-    for entry in list(folder.iterdir()) if folder.is_dir() else []:
-        if entry.name != "lock":
-            with suppress(OSError):
-                remove(entry)
+    for name in names_in(folder) - {"lock"}:
+        with suppress(OSError):
+            remove(folder / name)
     with suppress(OSError):
         remove(before(store))
 
@@ -257,23 +249,22 @@ def before(store: Path) -> Path:
 
 
 def _step_aside(store: Path) -> None:
-    if not os.path.lexists(store):
+    if not exists(store):
         return
     with writing(store):
         remove(before(store))
-        os.replace(store, before(store))
+        rename(store, before(store))
 
 
 def _forget(store: Path) -> None:
     """Delete the records and arrays of an unfinished run."""
     with writing(store):
-        (store / FOLDER / "job.json").unlink(missing_ok=True)
-        for entry in store.iterdir():
-            if entry.is_dir() and entry.name != FOLDER:
-                shutil.rmtree(entry)
-        for entry in (store / FOLDER).iterdir():
-            if entry.name != "lock":
-                remove(entry)
+        remove(store / FOLDER / "job.json")
+        for name in names_in(store) - {FOLDER}:
+            if (store / name).is_dir():
+                remove(store / name)
+        for name in names_in(store / FOLDER) - {"lock"}:
+            remove(store / FOLDER / name)
 
 
 def difference(before: Mapping[str, Any], read: Mapping[str, Any], plan: Plan, source: Mapping[str, Any]) -> str:

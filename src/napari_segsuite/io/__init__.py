@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,20 @@ from napari_segsuite.errors import InputError, OutputError
 from napari_segsuite.io.commit import check_free, replacing
 from napari_segsuite.io.faults import check_is_there, reading, writing
 from napari_segsuite.io.inputs import OURS, known, list_inputs, module_of, sidecars_of
+from napari_segsuite.io.place import is_remote, make_folder, place, remove
 from napari_segsuite.types import Image, Segmentation
 
 __all__ = ["list_inputs", "module_of", "read", "read_segmentation", "sidecars_of", "write", "write_result"]
 
 
-def read(path: str | Path, *, axes: str | None = None, scene: int | str | None = None) -> Image:
+def read(path: str | PathLike[str], *, axes: str | None = None, scene: int | str | None = None) -> Image:
     """Read an image file.
 
     Parameters
     ----------
-    path : str or Path
-        TIFF, OME-TIFF, ImageJ TIFF, PNG, JPEG, or an OME-Zarr or zarr folder, also one inside another.
+    path : str or path
+        TIFF, OME-TIFF, ImageJ TIFF, PNG, JPEG, or an OME-Zarr or zarr folder, also one inside another or at a URL such as
+        ``s3://bucket/a.ome.zarr`` (with the extra ``remote``).
     axes : str, optional
         What the stored axes are, one letter of ``tczyx`` each, where the file does not say or is wrong.
     scene : int or str, optional
@@ -44,11 +47,11 @@ def read(path: str | Path, *, axes: str | None = None, scene: int | str | None =
     MissingExtra
         It is compressed in a way that needs an optional package.
     """
-    path = Path(path)
+    path = place(path)
     return _reader(path).read(path, axes=axes, scene=scene)  # type: ignore[no-any-return]
 
 
-def read_segmentation(path: str | Path, *, axes: str | None = None) -> Segmentation:
+def read_segmentation(path: str | PathLike[str], *, axes: str | None = None) -> Segmentation:
     """Read labels, with the table, classes and provenance that were written with them.
 
     Parameters
@@ -64,7 +67,7 @@ def read_segmentation(path: str | Path, *, axes: str | None = None) -> Segmentat
     InputError
         The file is missing or damaged, or its pixels cannot be labels.
     """
-    path = Path(path)
+    path = place(path)
     module = _reader(path)
     if module.__name__.endswith("ome_zarr"):
         return module.read_segmentation(path, axes=axes)  # type: ignore[no-any-return]
@@ -73,14 +76,14 @@ def read_segmentation(path: str | Path, *, axes: str | None = None) -> Segmentat
     return labels.read_segmentation(path, module, axes)
 
 
-def write(thing: Image | Segmentation, path: str | Path, *, overwrite: bool = False, version: str | None = None) -> Path:
+def write(thing: Image | Segmentation, path: str | PathLike[str], *, overwrite: bool = False, version: str | None = None) -> Path:
     """Write an image or a segmentation to one file or store; it takes its name only when it is whole.
 
     Parameters
     ----------
     thing : Image or Segmentation
-    path : str or Path
-        The suffix decides: ``.tif``, ``.ome.zarr``, or ``.png`` for what fits into one. For a segmentation also
+    path : str or path
+        Also a URL. The suffix decides: ``.tif``, ``.ome.zarr``, or ``.png`` for what fits into one. For a segmentation also
         ``STORE.ome.zarr/labels/NAME``, inside the store of its image.
     overwrite : bool
         Replace what is there; it is kept until the new one is whole.
@@ -97,11 +100,11 @@ def write(thing: Image | Segmentation, path: str | Path, *, overwrite: bool = Fa
     OutputError
         Unknown suffix, something is there already, no room, no right to write, or the format cannot hold it.
     """
-    path = Path(path)
+    path = place(path)
     name = module_of(path)
     if name is None:
         raise OutputError(f"the suffix of {str(path)!r} is not a kind of file that can be written", f"a path ending in {known()}")
-    if path.is_dir() and name != "ome_zarr":
+    if name != "ome_zarr" and path.is_dir():
         raise OutputError(f"{str(path)!r} is a folder", "a file name")
     writer = importlib.import_module(f"napari_segsuite.io.{name}" if name == "raster" else f"napari_segsuite.io.{name}_write")
     options = {"version": version} if name == "ome_zarr" else {}
@@ -109,7 +112,9 @@ def write(thing: Image | Segmentation, path: str | Path, *, overwrite: bool = Fa
     return path
 
 
-def write_result(segmentation: Segmentation, folder: str | Path, stem: str, *, format: str = "tif", overwrite: bool = False) -> dict[str, Path]:
+def write_result(
+    segmentation: Segmentation, folder: str | PathLike[str], stem: str, *, format: str = "tif", overwrite: bool = False
+) -> dict[str, Path]:
     """Write a segmentation as three files: ``<stem>_labels.tif``, ``<stem>_segments.csv`` and ``<stem>_run.json``.
 
     Parameters
@@ -130,14 +135,14 @@ def write_result(segmentation: Segmentation, folder: str | Path, stem: str, *, f
     suffix = {"tif": ".tif", "ome-zarr": ".ome.zarr", "png": ".png"}.get(format)
     if suffix is None:
         raise OutputError(f"format {format!r} is not known", "tif, ome-zarr or png")
-    labels = Path(folder) / f"{stem}{OURS}{suffix}"
+    labels = place(folder) / f"{stem}{OURS}{suffix}"
     paths = {"labels": labels, **sidecars_of(labels)}
     with writing(labels):
-        labels.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(labels.parent)
     for path in paths.values():
         check_free(path, overwrite=overwrite)
     with writing(paths["run"]):
-        paths["run"].unlink(missing_ok=True)
+        remove(paths["run"])
     write(segmentation, labels, overwrite=overwrite)
     return write_beside(segmentation, labels, overwrite=overwrite)
 
@@ -164,6 +169,8 @@ def _reader(path: Path) -> Any:
         name = module_of(path)
     if name is None:
         raise InputError(f"file {path} is not a kind of file that can be read", f"a file ending in {known()}, or a zarr folder")
-    if path.is_dir() and name != "ome_zarr":
+    if name != "ome_zarr" and path.is_dir():
         raise InputError(f"{str(path)!r} is a folder", "an image file")
+    if is_remote(path) and name != "ome_zarr":
+        raise InputError(f"{path} is a file at a URL, of which only parts can be read where it is a zarr store", do="Copy it to a disk first.")
     return importlib.import_module(f"napari_segsuite.io.{name}")

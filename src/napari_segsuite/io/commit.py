@@ -10,7 +10,7 @@ Whatever fails before the last step leaves the old file as it was and nothing ne
 from __future__ import annotations
 
 import os
-import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +19,7 @@ from uuid import uuid4
 
 from napari_segsuite.errors import OutputError
 from napari_segsuite.io.faults import writing
+from napari_segsuite.io.place import exists, is_remote, put_remote, remove, upload
 
 STALE_SECONDS = 86400.0
 """A hidden sibling that nobody touched for this long was left by a process that died."""
@@ -34,6 +35,10 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
         There is something already and `overwrite` is false; or the system refuses (folder missing, not writable, disk full).
     """
     check_free(path, overwrite=overwrite)
+    if is_remote(path):
+        with _uploading(path) as part:
+            yield part
+        return
     part = path.with_name(f".{path.name[:120]}.part-{os.getpid()}")
     try:
         with writing(path):
@@ -44,6 +49,17 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
             _swap(part, path)
     finally:
         _discard(part)
+
+
+@contextmanager
+def _uploading(path: Path) -> Iterator[Path]:
+    """The same for a URL: written here first, then sent."""
+    with tempfile.TemporaryDirectory(prefix="segsuite-") as folder:
+        part = Path(folder) / path.name
+        yield part
+        with writing(path):
+            remove(path)
+            upload(part, path)
 
 
 def _discard(part: Path) -> None:
@@ -58,17 +74,9 @@ def _discard(part: Path) -> None:
 
 def check_free(path: Path, *, overwrite: bool) -> None:
     """Complain when something is at `path` that may not be replaced."""
-    if os.path.lexists(path) and not overwrite:
+    if not overwrite and exists(path):
         kind = "folder" if path.is_dir() else "file"
         raise OutputError(f"{kind} {path} exists already", do="Choose another name, or allow it to be replaced (overwrite=True, --overwrite).")
-
-
-def remove(path: Path) -> None:
-    """Delete a file or a folder with all that is in it, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def sweep(path: Path) -> None:
@@ -107,6 +115,10 @@ def put(path: Path, data: bytes, *, firm: bool = True) -> None:
 
     Unlike with `replacing`, many processes may write into one folder at once, and nothing is looked up in it.
     """
+    if is_remote(path):
+        with writing(path):
+            put_remote(path, data)
+        return
     part = path.with_name(f".{path.name}.{uuid4().hex[:12]}")
     try:
         with writing(path):

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from napari_segsuite.errors import InputError, MissingExtra, OutputError, SegsuiteError
+from napari_segsuite.io.place import from_there, is_folder, is_remote
 
 BROKEN = (
     ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError,
@@ -38,7 +39,8 @@ def reading(path: Path, part: str = "") -> Iterator[None]:
         What is being read of it, such as ``"chunk (0, 3)"``.
     """
     try:
-        yield
+        with from_there(path):
+            yield
     except SegsuiteError:
         raise
     except FileNotFoundError as error:
@@ -55,8 +57,9 @@ def reading(path: Path, part: str = "") -> Iterator[None]:
 def check_is_there(path: Path) -> None:
     """Complain when there is nothing at `path`."""
     try:
-        there = path.exists()
-        special = there and not path.is_file() and not path.is_dir()
+        with from_there(path):
+            there = is_folder(path) or path.exists()
+        special = there and not is_remote(path) and not path.is_file() and not path.is_dir()
     except (OSError, ValueError) as error:  # a loop of links, a name that is too long, a null character
         raise InputError(f"{str(path)!r} is not a path that can be opened ({_brief(error)})") from error
     if not there:
@@ -69,7 +72,8 @@ def check_is_there(path: Path) -> None:
 def writing(path: Path) -> Iterator[None]:
     """Turn what the system says about a write into an `OutputError` that names the file and the way out."""
     try:
-        yield
+        with from_there(path):
+            yield
     except OSError as error:
         raise told(error, path) from error
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from napari_segsuite.errors import InputError
+from napari_segsuite.io.faults import check_is_there
 from napari_segsuite.io.geometry import stem_of
+from napari_segsuite.io.place import has_metadata, is_remote, names_in, place
 
 MODULES = {
     "tiff": (".tif", ".tiff", ".btf", ".tf8"),
@@ -41,7 +44,7 @@ def sidecars_of(labels: str | Path) -> dict[str, Path]:
     >>> {name: path.name for name, path in sidecars_of("out/a_labels.ome.zarr").items()}
     {'segments': 'a_segments.csv', 'run': 'a_run.json'}
     """
-    labels = Path(labels)
+    labels = place(labels)
     stem = stem_of(labels).removesuffix(OURS)
     return {"segments": labels.with_name(f"{stem}_segments.csv"), "run": labels.with_name(f"{stem}_run.json")}
 
@@ -69,7 +72,10 @@ def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
 def _expand(text: str) -> list[Path]:
     if not text.strip():
         raise InputError("an input is empty", "a file, a folder or a pattern such as 'images/*.tif'", "'.' is the current folder.")
-    path = Path(text).expanduser()
+    path = place(text)
+    if is_remote(path):
+        return _expand_url(path)
+    path = path.expanduser()
     if path.is_dir() and path.suffix.lower() != ".zarr":
         found = _images(path.iterdir(), skip_ours=True)
         complaint = f"folder {path} holds no image that can be read"
@@ -80,11 +86,30 @@ def _expand(text: str) -> list[Path]:
     else:
         found = _images((Path(p) for p in glob.glob(str(path), recursive=True)), skip_ours=OURS not in text)
         complaint = f"no image matches {text!r}"
-    if not found and path.is_dir() and _is_store(path):
+    if not found and path.is_dir() and has_metadata(path):
         return [path]
     if not found:
         raise InputError(complaint, f"files ending in {known()}")
     return found
+
+
+def _expand_url(path: Path) -> list[Path]:
+    """A URL stands for itself, a folder or pattern of URLs for the zarr stores in it."""
+    if path.suffix.lower() == ".zarr" and not glob.has_magic(str(path)):
+        check_is_there(path)
+        return [path]
+    if glob.has_magic(str(path)):
+        fs: Any = path.fs  # type: ignore[attr-defined]
+        found = [path.with_segments(one) for one in fs.glob(path.path)]  # type: ignore[attr-defined]
+    else:
+        check_is_there(path)
+        if has_metadata(path):
+            return [path]
+        found = [path / name for name in names_in(path)]
+    stores = sorted((p for p in found if p.suffix.lower() == ".zarr" and not p.name.startswith(".") and not stem_of(p).endswith(OURS)), key=str)
+    if not stores:
+        raise InputError(f"no zarr store is at {path}", "URLs of zarr stores, of a folder of them, or a pattern")
+    return stores
 
 
 def _images(paths: Iterable[Path], *, skip_ours: bool) -> list[Path]:
@@ -94,8 +119,4 @@ def _images(paths: Iterable[Path], *, skip_ours: bool) -> list[Path]:
 
 
 def _in_store(path: Path) -> bool:
-    return any(part.lower().endswith(".zarr") for part in path.parts) or (path.is_dir() and _is_store(path))
-
-
-def _is_store(path: Path) -> bool:
-    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+    return any(part.lower().endswith(".zarr") for part in path.parts) or (path.is_dir() and has_metadata(path))

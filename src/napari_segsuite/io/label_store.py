@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.storage import LocalStore
 
 from napari_segsuite.io import ngff, ome_zarr_write, pyramid
-from napari_segsuite.io.commit import remove
 from napari_segsuite.io.faults import writing
 from napari_segsuite.io.ome_zarr import TABLE
+from napari_segsuite.io.place import is_folder, is_remote, make_folder, names_in, remove, store_at
 from napari_segsuite.io.record import FORMAT, KEY, UNFINISHED, segmentation_record
 from napari_segsuite.io.shards import Grid, inner_of
 from napari_segsuite.io.table import tidy
@@ -55,7 +54,7 @@ class LabelStore:
     def create(self) -> None:
         """Make the arrays; what an earlier run wrote into them stays."""
         with writing(self.path):
-            group = zarr.open_group(LocalStore(self.path), mode="r+")
+            group = zarr.open_group(store_at(self.path), mode="r+")
             for grid in self.levels:
                 if grid.folder.name not in group:
                     grid.create(group, self.axes)
@@ -94,7 +93,7 @@ class LabelStore:
     def finish(self, segmentation: Segmentation) -> None:
         """Write the table and, last of all, the metadata that makes the store a result."""
         with writing(self.path):
-            group = zarr.open_group(LocalStore(self.path), mode="r+")
+            group = zarr.open_group(store_at(self.path), mode="r+")
             segments = tidy(segmentation.segments)
             remove(self.path / TABLE)  # of a run that was killed while it wrote it
             ome_zarr_write.write_labels_table(group, segments)
@@ -142,7 +141,7 @@ def of_type(store: LabelStore, dtype: str) -> LabelStore:
 
 def finest(store: LabelStore) -> zarr.Array[Any]:
     """The finest level, for reading."""
-    return zarr.open_array(LocalStore(store.levels[0].folder, read_only=True), mode="r")
+    return zarr.open_array(store_at(store.levels[0].folder, read_only=True), mode="r")
 
 
 def version_of(path: Path) -> str | None:
@@ -153,7 +152,7 @@ def version_of(path: Path) -> str | None:
 
 def sweep(store: LabelStore) -> None:
     """Delete files of levels that a killed process had not finished."""
-    for grid in store.levels:
+    for grid in store.levels if not is_remote(store.path) else ():
         for folder, _, names in os.walk(grid.folder):
             for name in names:
                 if name.startswith(".") and name not in (".zarray", ".zattrs"):
@@ -166,8 +165,8 @@ def begin(path: Path, version: str) -> None:
     with writing(path):
         if path.parent.name == "labels" and ome_zarr_write.parent_of(path):
             ome_zarr_write.prepare_parent(path, version)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        group = zarr.open_group(LocalStore(path), mode="a", zarr_format=ngff.check_version(version))
+        make_folder(path.parent)
+        group = zarr.open_group(store_at(path), mode="a", zarr_format=ngff.check_version(version))
         group.update_attributes({KEY: {"format": FORMAT, "kind": UNFINISHED}})
 
 
@@ -176,7 +175,7 @@ def is_unfinished(path: Path) -> bool:
     if _is_empty(path):
         return True
     try:
-        attributes = zarr.open_group(LocalStore(path, read_only=True), mode="r").attrs.asdict()
+        attributes = zarr.open_group(store_at(path, read_only=True), mode="r").attrs.asdict()
     except (OSError, ValueError, KeyError):
         return False
     record = attributes.get(KEY)
@@ -185,9 +184,9 @@ def is_unfinished(path: Path) -> bool:
 
 def _is_empty(path: Path) -> bool:
     """Whether a folder is all that there is, or a group with nothing in it: a run was killed right at its beginning."""
-    if not path.is_dir():
+    if not is_folder(path):
         return False
-    names = {entry.name for entry in path.iterdir() if not (entry.name.endswith(".partial") or entry.name == ".segsuite")}
+    names = {name for name in names_in(path) if not (name.endswith(".partial") or name == ".segsuite")}
     return not names or (names <= {"zarr.json", ".zgroup"} and "attributes" not in _text(path / "zarr.json").replace('"attributes": {}', ""))
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.storage import LocalStore
 
 from napari_segsuite.errors import InputError, OptionError, OutputError
 from napari_segsuite.io import ngff, pyramid
@@ -18,6 +17,7 @@ from napari_segsuite.io.commit import check_free, replacing
 from napari_segsuite.io.faults import writing
 from napari_segsuite.io.ids import largest, smallest_dtype
 from napari_segsuite.io.ome_zarr import TABLE, labels_of
+from napari_segsuite.io.place import has_metadata, names_in, store_at
 from napari_segsuite.io.record import KEY, image_record, segmentation_record
 from napari_segsuite.io.store import make_array, open_node
 from napari_segsuite.io.table import tidy
@@ -40,7 +40,7 @@ def write_image(image: Image, path: Path, *, overwrite: bool, version: str | Non
         raise OutputError(f"OME-Zarr has no pixels of type {dtype}", "integers, booleans or floats of at most 64 bits", "Convert the image first.")
     check_replaceable(path, overwrite=overwrite, labels=False)
     with replacing(path, overwrite=overwrite) as part:
-        group = zarr.open_group(LocalStore(part), mode="w", zarr_format=zarr_format)
+        group = zarr.open_group(store_at(part), mode="w", zarr_format=zarr_format)
         arrays = _image_levels(group, image, dtype)
         scales = scales_of(image, [a.shape for a in arrays], "mean", version)
         ome: dict[str, Any] = {"multiscales": [scales]}
@@ -75,7 +75,7 @@ def parent_of(path: Path) -> Path | None:
         It lies somewhere else inside a store.
     """
     above = path.parent.parent
-    if path.parent.name == "labels" and above.is_dir() and _has_metadata(above):
+    if path.parent.name == "labels" and has_metadata(above):
         return above
     if any(p.suffix.lower() == ".zarr" for p in path.parents):
         raise OutputError(f"store {path} lies inside another store", "a store of its own, or STORE/labels/NAME")
@@ -85,7 +85,7 @@ def parent_of(path: Path) -> Path | None:
 def prepare_parent(path: Path, version: str) -> zarr.Group:
     """Make the ``labels`` group of an image store, where it is missing."""
     with writing(path):
-        return zarr.open_group(LocalStore(path.parent), mode="a", zarr_format=ngff.VERSIONS[version])
+        return zarr.open_group(store_at(path.parent), mode="a", zarr_format=ngff.VERSIONS[version])
 
 
 def register(path: Path, version: str) -> None:
@@ -101,7 +101,7 @@ def register(path: Path, version: str) -> None:
 
 def _fill(part: Path, segmentation: Segmentation, version: str, factors: Sequence[pyramid.Factors] | None) -> None:
     """Write a label image with its pyramid, metadata and table to an empty folder."""
-    group = zarr.open_group(LocalStore(part), mode="w", zarr_format=ngff.check_version(version))
+    group = zarr.open_group(store_at(part), mode="w", zarr_format=ngff.check_version(version))
     labels, axes = segmentation.labels, segmentation.axes
     dtype = smallest_dtype(largest(labels))
     level = make_array(group, "0", tuple(labels.shape), dtype, _chunks(axes, labels.shape), axes, every_chunk=True)
@@ -175,7 +175,8 @@ def write_labels_table(group: zarr.Group, segments: Table) -> None:
     for kind, stack in stacks.items():
         shape = (len(stack), len(stack[0]))
         array = make_array(table, kind, shape, stack[0].dtype, (shape[0], max(1, min(ROWS, shape[1]))), "", every_chunk=True)
-        array[...] = np.stack(stack)
+        for start in range(0, shape[1], ROWS):  # a copy of all of a large table would take much room
+            array[:, start : start + ROWS] = np.stack([column[start : start + ROWS] for column in stack])
     table.attrs.update({"columns": listed, "rows": len(next(iter(segments.values()), ()))})
 
 
@@ -224,10 +225,10 @@ def _shape_of(node: zarr.Array[Any] | zarr.Group) -> tuple[int, ...]:
 
 def check_replaceable(path: Path, *, overwrite: bool, labels: bool) -> None:
     """Labels never replace an image store, and nothing replaces a folder that is not a store."""
-    if path.exists() and (not path.is_dir() or not (_has_metadata(path) or not any(path.iterdir()))):
+    if path.exists() and (not path.is_dir() or not (has_metadata(path) or not names_in(path))):
         kind = "folder" if path.is_dir() else "file"
         raise OutputError(f"{kind} {path} is there and is not a zarr store, so it is not replaced", do="Choose another name, or remove it yourself.")
-    if path.exists() and labels and _has_metadata(path) and "image-label" not in ngff.ome_of(open_node(path).attrs.asdict()):
+    if path.exists() and labels and has_metadata(path) and "image-label" not in ngff.ome_of(open_node(path).attrs.asdict()):
         raise OutputError(f"store {path} holds an image, which labels must not replace", do=f"Write them into it with {path / 'labels' / 'NAME'}.")
     check_free(path, overwrite=overwrite)
 
@@ -239,13 +240,9 @@ def _consolidate(image_path: Path, version: str) -> None:
     else:
         stale = bool(json.loads((image_path / "zarr.json").read_text(encoding="utf-8")).get("consolidated_metadata"))
     if stale:
-        zarr.consolidate_metadata(LocalStore(image_path), zarr_format=ngff.VERSIONS[version])
+        zarr.consolidate_metadata(store_at(image_path), zarr_format=ngff.VERSIONS[version])
 
 
 def _chunks(axes: str, shape: Sequence[int]) -> tuple[int, ...]:
     sizes = CHUNK["zyx" if "z" in axes else "yx"]
     return tuple(max(1, min(n, sizes[a])) if a in SPATIAL else 1 for a, n in zip(axes, shape, strict=True))
-
-
-def _has_metadata(path: Path) -> bool:
-    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))

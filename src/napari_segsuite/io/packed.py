@@ -7,7 +7,6 @@ to the disk, and takes its name in one rename.
 from __future__ import annotations
 
 import json
-import os
 import struct
 import zlib
 from collections.abc import Collection, Mapping
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from napari_segsuite.errors import InputError
 from napari_segsuite.io.commit import put
+from napari_segsuite.io.place import names_in, read_range
 
 MAGIC = b"segs1\n"
 _HEAD = struct.Struct("<6sII")
@@ -108,9 +108,28 @@ class Records:
 
     def names(self) -> set[str]:
         """Names of the records that are there."""
-        with suppress(FileNotFoundError):
-            return {entry.name for entry in os.scandir(self.folder) if not entry.name.startswith(".")}
-        return set()
+        return {name for name in names_in(self.folder) if not name.startswith(".")}
+
+    def put_numbers(self, name: str, numbers: NDArray[np.int64]) -> None:
+        """Write whole numbers that are read in parts (`get_numbers`)."""
+        self.put(name, np.ascontiguousarray(numbers, "<i8").tobytes())
+
+    def get_numbers(self, name: str, start: int, stop: int) -> NDArray[np.int64]:
+        """Read a stretch of what `put_numbers` wrote.
+
+        Raises
+        ------
+        InputError
+            It is missing, or shorter than that.
+        """
+        path = self.folder / name
+        try:
+            found = np.frombuffer(read_range(path, 8 * start, 8 * stop), "<i8").astype(np.int64, copy=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"record {path} cannot be read ({error})", do="Start the same run again.") from error
+        if len(found) != stop - start:
+            raise InputError(f"record {path} is truncated", do="Start the same run again.")
+        return found
 
     def drop(self, name: str) -> None:
         """Delete a record, if it is there."""

@@ -23,6 +23,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from napari_segsuite.io.commit import put
 from napari_segsuite.io.faults import writing
+from napari_segsuite.io.place import make_folder
 
 LEVEL = 1
 """Of zstd: on labels, higher ones are slower and hardly smaller."""
@@ -132,7 +133,6 @@ def _chunks(block: NDArray[Any], shape: Sequence[int], inner: Sequence[int]) -> 
 
 
 def _put(path: Path, data: bytes) -> None:
-    if not path.parent.is_dir():
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        make_folder(path.parent)
     put(path, data)

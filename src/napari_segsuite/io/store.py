@@ -16,6 +16,7 @@ from zarr.storage import LocalStore
 
 from napari_segsuite.errors import InputError
 from napari_segsuite.io.faults import AGAIN, check_is_there, reading, size_text
+from napari_segsuite.io.place import has_metadata, is_remote, store_at
 
 MOST_CHUNK_BYTES = 2**32
 """A chunk that unfolds to more than this is not read: codecs allocate all of it at once."""
@@ -60,12 +61,13 @@ def open_node(path: Path) -> zarr.Group | zarr.Array[Any]:
     """
     check_is_there(path)
     with reading(path):
-        if not path.is_dir():
+        if not is_remote(path) and not path.is_dir():
             raise InputError(f"{str(path)!r} is a file", "a zarr folder")
-        if not any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray")):
+        if not has_metadata(path):
             raise InputError(f"folder {path} is not a zarr group or array: it has no zarr.json, .zgroup or .zarray")
+        store = store_at(path, read_only=True) if is_remote(path) else Confined(path)
         # Consolidated metadata may be older than what it describes.
-        return zarr.open(store=Confined(path), mode="r", use_consolidated=False) if _is_group(path) else zarr.open_array(Confined(path), mode="r")
+        return zarr.open(store=store, mode="r", use_consolidated=False) if _is_group(path) else zarr.open_array(store, mode="r")
 
 
 def child(group: zarr.Group, name: str, path: Path) -> zarr.Group | zarr.Array[Any]:

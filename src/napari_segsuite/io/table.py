@@ -160,10 +160,10 @@ def _classes_of(ids: NDArray[Any], classes: Sequence[Class], named: Mapping[int,
 
 def _typed(name: str, column: NDArray[Any]) -> NDArray[Any]:
     if name.startswith(_FLOATS):
-        return column.astype(np.float64)
+        return column.astype(np.float64, copy=False)
     if name.startswith(_INTEGERS) and column.dtype.kind in "biuf":
         large = column.dtype.kind == "u" and bool(len(column)) and int(column.max()) > np.iinfo(np.int64).max
-        return column.astype(np.uint64 if large else np.int64)
+        return column.astype(np.uint64 if large else np.int64, copy=False)
     if column.dtype.kind in "bi":
         return column.astype(np.int64)
     if column.dtype.kind == "f":

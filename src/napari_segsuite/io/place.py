@@ -1,0 +1,215 @@
+"""Where a file or store is: a path on a disk, or a URL that `fsspec` knows (``s3://``, ``gs://``, ``az://``, ``sftp://``, ``memory://``, ...).
+
+A URL becomes a `upath.UPath`, which has the methods of a `pathlib.Path` that are used here. So whatever takes a ``Path`` takes either, and
+what disks and object stores do differently stands in this module: atomic writes, listing, folders (an object store has none), renaming.
+
+Credentials and addresses are fsspec's own business: environment variables, or files in ``~/.config/fsspec``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from napari_segsuite.errors import InputError, MissingExtra
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+_URL = re.compile(r"(?P<protocol>[a-z0-9+.-]{2,})://(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oci", "oss", "memory"}
+"""Protocols whose writes are seen whole or not at all; elsewhere a file is written beside its name and renamed."""
+
+
+def place(where: str | os.PathLike[str]) -> Path:
+    """Make a path of what a user entered.
+
+    Parameters
+    ----------
+    where : str or path
+        A path or a URL; ``file://`` and ``local://`` are paths.
+
+    Returns
+    -------
+    Path
+        Or a `upath.UPath`, which is used like one.
+
+    Raises
+    ------
+    InputError
+        fsspec does not know the protocol.
+    MissingExtra
+        What it takes to reach that protocol is not installed.
+
+    Examples
+    --------
+    >>> place("a.ome.zarr"), place("file:///data/a.ome.zarr").name
+    (PosixPath('a.ome.zarr'), 'a.ome.zarr')
+    """
+    if not isinstance(where, str):
+        return where if is_remote(where) else Path(where)  # type: ignore[return-value]
+    found = _URL.fullmatch(where)
+    if found is None:
+        return Path(where)
+    if found["protocol"].lower() in ("file", "local"):
+        from urllib.request import url2pathname
+
+        return Path(url2pathname(found["rest"]))
+    return _remote(where)
+
+
+def _remote(url: str) -> Path:
+    try:
+        from upath import UPath
+
+        # Others write there too, so that what was listed before is no answer to what is there now.
+        path: Any = UPath(url, use_listings_cache=False)
+        path.fs  # noqa: B018  the packages of the protocol are missed here, and not in the middle of a run
+    except ImportError as error:
+        if error.name in ("upath", "fsspec", "s3fs", "aiohttp"):
+            raise MissingExtra(f"reaching {url}", "remote") from error
+        raise InputError(f"{url} cannot be reached: {str(error).partition(chr(10))[0]}") from error
+    except ValueError as error:
+        raise InputError(f"{url!r} is a URL of a kind that fsspec does not know", "s3://, gs://, az://, sftp:// or the like") from error
+    return path  # type: ignore[no-any-return]
+
+
+def is_remote(path: object) -> bool:
+    """Whether `path` came from a URL."""
+    return not isinstance(path, str | Path) and hasattr(path, "fs")
+
+
+def exists(path: Path) -> bool:
+    """Whether there is something, be it a link that leads nowhere."""
+    return path.exists() if is_remote(path) else os.path.lexists(path)
+
+
+def canonical(path: Path) -> Path:
+    """One path for one place; unlike `Path.resolve`, never an error."""
+    return path if is_remote(path) else Path(os.path.realpath(path))
+
+
+def has_metadata(path: Path) -> bool:
+    """Whether a folder is a zarr group or array."""
+    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; at a URL where folders cannot be asked for, whether a zarr store is there."""
+    if not is_remote(path):
+        return path.is_dir()
+    with suppress(OSError), from_there(path):  # of a web server that lists nothing
+        if path.is_dir():
+            return True
+    return has_metadata(path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where there is such a thing."""
+    if not is_remote(path):
+        path.mkdir(parents=True, exist_ok=True)
+    elif _fs(path) not in WHOLE:
+        path.fs.makedirs(path.path, exist_ok=True)  # type: ignore[attr-defined]
+
+
+def names_in(folder: Path) -> set[str]:
+    """Names of what lies in a folder; none where there is no folder."""
+    try:
+        if is_remote(folder):
+            return {str(entry).rstrip("/").rpartition("/")[2] for entry in folder.fs.ls(folder.path, detail=False)} - {""}  # type: ignore[attr-defined]
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries}
+    except FileNotFoundError:
+        return set()
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder with all that is in it, if it is there."""
+    if is_remote(path):
+        if path.exists():
+            path.fs.rm(path.path, recursive=True)  # type: ignore[attr-defined]
+    elif path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def rename(path: Path, other: Path) -> None:
+    """Give a file or folder another name; an object store copies what is in it for that."""
+    if is_remote(path):
+        path.fs.mv(path.path, other.path, recursive=True)  # type: ignore[attr-defined]
+    else:
+        os.replace(path, other)
+
+
+def put_remote(path: Path, data: bytes) -> None:
+    """Write a small file at a URL, whole or not at all."""
+    fs: Any = path.fs  # type: ignore[attr-defined]
+    if _fs(path) in WHOLE:
+        fs.pipe_file(path.path, data)  # type: ignore[attr-defined]
+        return
+    part = path.with_name(f".{path.name}.{uuid4().hex[:12]}")
+    try:
+        fs.pipe_file(part.path, data)  # type: ignore[attr-defined]
+        fs.mv(part.path, path.path)  # type: ignore[attr-defined]
+    except BaseException:
+        remove(part)
+        raise
+
+
+def read_range(path: Path, start: int, stop: int) -> bytes:
+    """Read a part of a file, in bytes."""
+    if is_remote(path):
+        return bytes(path.fs.cat_file(path.path, start=start, end=stop)) if stop > start else b""  # type: ignore[attr-defined]
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(stop - start)
+
+
+def upload(local: Path, path: Path) -> None:
+    """Copy a file, or a zarr store that is whole, to a URL; what makes a reader take it for a store comes last."""
+    fs: Any = path.fs  # type: ignore[attr-defined]
+    if local.is_file():
+        put_remote(path, local.read_bytes())
+        return
+    files = [file for file in local.rglob("*") if file.is_file()]
+    for file in sorted(files, key=lambda f: (f.parent == local, f)):
+        to = path.joinpath(*file.relative_to(local).parts)
+        make_folder(to.parent)
+        fs.put_file(str(file), to.path)  # type: ignore[attr-defined]
+
+
+def store_at(path: Path, *, read_only: bool = False) -> Store:
+    """The zarr store at a place."""
+    if is_remote(path):
+        from zarr.storage import FsspecStore
+
+        options = {**path.storage_options, "asynchronous": True}  # type: ignore[attr-defined]
+        return FsspecStore.from_url(str(path), storage_options=options, read_only=read_only)
+    from zarr.storage import LocalStore
+
+    return LocalStore(path, read_only=read_only)
+
+
+@contextmanager
+def from_there(path: Path | str) -> Iterator[None]:
+    """Turn what a service says into the errors of the system: a bucket that is not there, rights that are missing, a connection that breaks."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if "://" in str(path) and type(error).__module__.partition(".")[0] not in ("builtins", "napari_segsuite"):
+            raise OSError(f"{path}: {type(error).__name__}: {error}") from error
+        raise
+
+
+def _fs(path: Any) -> str:
+    """The protocol of a URL."""
+    return str(path.protocol)
