@@ -22,6 +22,7 @@ from scipy import ndimage
 from benchmarks.volumes.measure import fastest, folder, heading, row, verdict
 from benchmarks.volumes.sources import blobs
 from napari_segsuite.io import label_store
+from napari_segsuite.io.packed import pack, unpack
 from napari_segsuite.io.shards import LEVEL
 
 TARGET_PYRAMID = 1.3
@@ -85,15 +86,21 @@ def _ours(at: Path, blocks: Blocks, pyramid: bool = False) -> None:
         for place, labels in blocks.items():
             store.levels[0].write(place, labels)
         return
+    # As in `engine.tasks`: what a level has of a block is kept, packed, by who writes the block.
+    kept: dict[tuple[int, tuple[int, ...]], bytes] = {}
     for level in range(1, len(store.levels)):
         grid = store.levels[level]
         for place in np.ndindex(*grid.counts):
-            lower = np.zeros([s.stop - s.start for s in grid.box(place)], np.uint32)
+            lower = np.empty([s.stop - s.start for s in grid.box(place)], np.uint32)
             for fine in store.above(level, place):
                 if level == 1:
                     store.levels[0].write(fine, blocks[fine])
-                store.shrink_into(level, place, [(fine, blocks[fine] if level == 1 else store.read(level - 1, fine))], lower)
+                    store.shrink_into(1, place, fine, blocks[fine], lower)
+                else:
+                    store.put_into(level, place, fine, unpack(kept.pop((level - 1, fine)))["thin"], lower)
             grid.write(place, lower)
+            if level + 1 < len(store.levels):
+                kept[level, place] = pack({"thin": store.thinned(level + 1, place, lower)})
 
 
 def _zarr(at: Path, blocks: Blocks, sharded: bool) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from napari_segsuite import arrays
+from napari_segsuite.codecs import runs
 from napari_segsuite.engine import growing
 from napari_segsuite.engine.growing import Growing, Window, colour_numbers
 from napari_segsuite.engine.plan import Options, Plan, resolve
@@ -93,7 +94,8 @@ def test_every_level_shows_every_nth_voxel_of_the_pieces_that_are_there(
     expected = np.zeros(shape, bool)
     for number in seen.done:
         at = layout.chunk(number)
-        pieces = records["labels"].get(f"{number:09d}", ("labels",))["labels"]
+        stored = records["labels"].get(f"{number:09d}", ("piece", "lengths"))
+        pieces = runs.painted(**stored, shape=[b - a for a, b in at.box])
         expected[(*at.frame, *[slice(a, b) for a, b in at.box])] = pieces > 0
     np.testing.assert_array_equal(levels[0] > 0, expected)
 

@@ -535,7 +535,7 @@ def test_tiles_know_the_chunks_that_need_them(untrained: Callable[..., TorchMode
     assert needed == {(tile, int(k)) for tile in range(layout.tiles) for k in numbers[layout.chunks_with(tile)].ravel()}
     for k in range(layout.chunks):
         at = layout.chunk(k)
-        region = layout.grids.on_model(layout.grids.around(at.box, layout.reach))
+        region = layout.grids.on_model(layout.grids.around(layout.wider(at.box), layout.reach))
         assert layout.tiles_over(at.frame, region) == layout.tiles_of(k)
 
 

@@ -134,8 +134,36 @@ def planes_behind(assigned: Assigned, shape: Sequence[int]) -> dict[int, NDArray
     return planes
 
 
+@dataclass(frozen=True, eq=False)
+class Outlined:
+    """The pieces of a chunk before they are painted.
+
+    Attributes
+    ----------
+    shape : d ints
+        Of the chunk.
+    lengths : (2 r + 1,) int64
+        See `runs.gaps`.
+    piece : (r,) int32
+        Number of each run's piece, from 1.
+    rows : table
+        See `outline`.
+    """
+
+    shape: tuple[int, ...]
+    lengths: NDArray[np.int64]
+    piece: NDArray[np.int32]
+    rows: dict[str, NDArray[Any]]
+
+
 def collect(assigned: Assigned, classes: Sequence[Class], origin: Sequence[int], shape: Sequence[int]) -> Pieces:
-    """Find the connected pieces of a chunk and add up what their segments' rows are made of.
+    """Find the connected pieces of a chunk and add up what their segments' rows are made of (`outline`)."""
+    found = outline(assigned, classes, origin, shape)
+    return Pieces(runs.painted(found.piece, found.lengths, found.shape), found.rows)
+
+
+def outline(assigned: Assigned, classes: Sequence[Class], origin: Sequence[int], shape: Sequence[int]) -> Outlined:
+    """Find the connected pieces of a chunk, as runs, and add up what their segments' rows are made of.
 
     Parameters
     ----------
@@ -147,7 +175,7 @@ def collect(assigned: Assigned, classes: Sequence[Class], origin: Sequence[int],
 
     Returns
     -------
-    Pieces
+    Outlined
         Rows have ``key`` (> 0: the object's global name; 0: an object known by contact only; < 0: minus a stuff class's id),
         ``kind`` (class id of its first voxel), ``height``, ``first`` (index of the first voxel in the flattened frame), ``size``,
         ``vote_k`` (sum of the 0..255 scores of class k), and per axis ``low_a``, ``high_a`` (half-open) and ``sum_a``
@@ -169,9 +197,7 @@ def collect(assigned: Assigned, classes: Sequence[Class], origin: Sequence[int],
     for c, score in zip(classes, assigned.scores, strict=True):
         rows[f"vote_{c.id}"] = _added(np.add.reduceat(score, found.at, dtype=np.int64) if count else found.at, part, count)
     rows |= _places(found, part, head, assigned.shape, origin, shape)
-    labels = np.zeros(int(np.prod(assigned.shape, dtype=np.int64)), np.int32)
-    labels[assigned.inside] = np.repeat(part + 1, found.length)
-    return Pieces(labels.reshape(assigned.shape), rows)
+    return Outlined(assigned.shape, runs.gaps(found, assigned.shape), part + 1, rows)
 
 
 def _values(assigned: Assigned) -> NDArray[np.int32]:

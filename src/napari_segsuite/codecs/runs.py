@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,11 +54,10 @@ def find(inside: NDArray[np.intp], value: NDArray[np.integer], shape: Sequence[i
     >>> runs.start, runs.length, runs.value
     (array([1, 3, 5]), array([2, 1, 1]), array([5, 5, 2]))
     """
-    new = np.ones(len(inside), np.bool_)
-    if len(inside):
-        new[1:] = (np.diff(inside) != 1) | (value[1:] != value[:-1])
-        lines = np.searchsorted(inside, np.arange(0, int(np.prod(shape, dtype=np.int64)), shape[-1]))
-        new[lines[lines < len(inside)]] = True
+    small = inside.astype(np.int32) if np.prod(shape, dtype=np.int64) < 2**31 else inside  # half the bytes to move
+    new = small // shape[-1] * shape[-1] == small  # a run ends with its line
+    new[:1] = True
+    new[1:] |= (np.diff(small) != 1) | (value[1:] != value[:-1])
     at = np.flatnonzero(new)
     return Runs(inside[at], np.diff(at, append=len(inside)), at, value[at])
 
@@ -77,23 +77,20 @@ def join(runs: Runs, shape: Sequence[int]) -> NDArray[np.int32]:
     >>> join(find(inside, values.ravel()[inside], values.shape), values.shape)
     array([0, 0, 0, 1], dtype=int32)
     """
-    count = len(runs.start)
-    stop, total = runs.start + runs.length, int(np.prod(shape, dtype=np.int64))
-    # How many runs start before each voxel: looking that up takes a third of the time of searching the runs.
-    begins = np.zeros(total + 1, np.int8)
-    begins[runs.start + 1] = 1
-    started = np.cumsum(begins, dtype=np.int32)
+    count, total = len(runs.start), int(np.prod(shape, dtype=np.int64))
+    small = np.int32 if total < 2**30 else np.int64  # half the bytes to move
+    start: NDArray[np.integer] = runs.start.astype(small)
+    stop: NDArray[np.integer] = start + runs.length.astype(small)
     pairs = [np.zeros((2, 0), np.int64)]
     stride = shape[-1] if len(shape) else 1
     for n in reversed(shape[:-1]):
         # A run's shadow on the next line overlaps the runs from the first that ends after its start to the last that starts before its end.
-        last_line = runs.start // stride % n == n - 1
-        low = started.take(runs.start + stride, mode="clip").astype(np.int64)
-        low -= (low > 0) & (stop.take(low - 1, mode="clip") > runs.start + stride)
-        high = np.where(last_line, low, started.take(stop + stride, mode="clip"))
+        high = _before(start, stop + stride)
+        low = _before(stop, start + (stride + 1))
+        high[start // stride % n == n - 1] = 0  # it is on the last line
         many = np.maximum(high - low, 0)
         mine = np.repeat(np.arange(count), many)
-        theirs = np.arange(len(mine)) - np.repeat(np.cumsum(many) - many, many) + np.repeat(low, many)
+        theirs = np.arange(len(mine)) + np.repeat(low - np.cumsum(many) + many, many)
         same = runs.value[mine] == runs.value[theirs]
         pairs.append(np.stack([mine[same], theirs[same]]))
         stride *= n
@@ -101,3 +98,44 @@ def join(runs: Runs, shape: Sequence[int]) -> NDArray[np.int32]:
     graph = coo_matrix((np.ones(len(a), np.int8), (a, b)), shape=(count, count))
     component: NDArray[np.int32] = connected_components(graph, directed=False)[1].astype(np.int32) if count else np.zeros(0, np.int32)
     return component
+
+
+def _before(sorted_: NDArray[np.integer], these: NDArray[np.integer]) -> NDArray[np.intp]:
+    """How many of the numbers in one ascending list are smaller than each of another: `numpy.searchsorted`, by merging the two."""
+    # A stable sort finds the two stretches that are in order and merges them; of equals, these come first.
+    order = np.argsort(np.concatenate([these, sorted_]), kind="stable")
+    place = np.flatnonzero(order < len(these))
+    return place - np.arange(len(these))
+
+
+def gaps(runs: Runs, shape: Sequence[int]) -> NDArray[np.int64]:
+    """Lengths of what a flattened array is made of in turns: background, a run, background, ..., a run, background.
+
+    Returns
+    -------
+    (2 r + 1,) int64
+
+    Examples
+    --------
+    >>> values = np.array([[0, 5, 5], [5, 0, 2]])
+    >>> inside = np.flatnonzero(values)
+    >>> gaps(find(inside, values.ravel()[inside], values.shape), values.shape)
+    array([1, 2, 0, 1, 1, 1, 0])
+    """
+    ends = np.zeros(2 * len(runs.start) + 2, np.int64)
+    ends[1:-1:2], ends[2:-1:2], ends[-1] = runs.start, runs.start + runs.length, np.prod(shape, dtype=np.int64)
+    return np.diff(ends)
+
+
+def painted(piece: NDArray[Any], lengths: NDArray[np.integer], shape: Sequence[int]) -> NDArray[Any]:
+    """The array of runs that are these pieces, with background 0 between them (`gaps`).
+
+    Examples
+    --------
+    >>> painted(np.array([7, 8, 9]), np.array([1, 2, 0, 1, 1, 1, 0]), (2, 3))
+    array([[0, 7, 7],
+           [8, 0, 9]])
+    """
+    both = np.zeros(len(lengths), piece.dtype)
+    both[1::2] = piece
+    return np.repeat(both, lengths).reshape(tuple(shape))

@@ -112,7 +112,7 @@ def _decoded(layout: Layout) -> int:
     sides = []
     for axis, lines in enumerate(layout.chunk_lines):
         boxes = [tuple(side if a == axis else (0, 1) for a in range(d)) for side in lines]
-        seen = [layout.grids.around(box, layout.reach)[axis] for box in boxes]
+        seen = [layout.grids.around(layout.wider(box), layout.reach)[axis] for box in boxes]
         sides.append(sum(b - a for a, b in seen))
     return prod(sides) * prod(layout.frames)
 
@@ -123,13 +123,13 @@ def _map_bytes(spec: ModelSpec) -> int:
 
 def _region(layout: Layout) -> int:
     """Voxels of the largest region that a chunk is decoded from."""
-    return prod(min(c + 2 * r, n) for c, r, n in zip(layout.plan.chunk, layout.reach, layout.grids.decoder, strict=True))
+    return prod(min(c + 1 + 2 * r, n) for c, r, n in zip(layout.plan.chunk, layout.reach, layout.grids.decoder, strict=True))
 
 
 def _band(layout: Layout) -> int:
     """Voxels whose maps are on disk at once: a layer of chunks and what they need around it."""
     shape, chunk = layout.grids.model, layout.plan.chunk
-    return int(prod(shape) / shape[0] * min(shape[0], chunk[0] + 2 * layout.reach[0] + layout.spec.tile[-len(shape)]))
+    return int(prod(shape) / shape[0] * min(shape[0], chunk[0] + 1 + 2 * layout.reach[0] + layout.spec.tile[-len(shape)]))
 
 
 def _ram(layout: Layout, spec: ModelSpec, workers: int, grows: bool) -> float:

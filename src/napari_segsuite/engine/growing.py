@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_segsuite.codecs import runs
 from napari_segsuite.engine.layout import Layout
 from napari_segsuite.engine.plan import Plan
 from napari_segsuite.engine.tiles import Box
@@ -213,11 +214,13 @@ class Growing:
 
     def _made(self, level: int, number: int) -> NDArray[np.uint32]:
         name, at = f"{number:09d}", np.unravel_index(number, self._layout.chunk_shape)
-        stored = "labels" if level == 0 else f"level{level}"
-        pieces = self._records["labels"].get(name, (stored,))[stored]
+        found = self._records["labels"].get(name, ("lengths", "piece") if level == 0 else (f"level{level}",))
         rows = self._records["chunks"].get(name, ("row_key", "row_first"))
         numbers = colour_numbers({"key": rows["row_key"], "first": rows["row_first"]}, number // self._layout.chunks_per_frame, self._stuff)
-        return numbers.take(pieces, mode="clip").reshape((1,) * (len(at) - pieces.ndim) + pieces.shape)
+        if level == 0:
+            block = self._store.levels[0].box(at)  # type: ignore[arg-type]
+            return runs.painted(numbers.take(found["piece"], mode="clip"), found["lengths"], [s.stop - s.start for s in block])
+        return numbers.take(found[f"level{level}"], mode="clip")
 
 
 def steps(store: LabelStore) -> list[tuple[int, ...]]:
@@ -229,7 +232,7 @@ def steps(store: LabelStore) -> list[tuple[int, ...]]:
 
 
 def coarse(store: LabelStore, at: Sequence[int], pieces: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """What the lower levels will show of a chunk (`LabelStore.shrink_into`), as ``level1``, ``level2``, ...
+    """What the lower levels will show of a chunk (`LabelStore.thinned`), as ``level1``, ``level2``, ...
 
     Parameters
     ----------

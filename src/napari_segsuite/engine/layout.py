@@ -120,8 +120,7 @@ class Layout:
         self.plan, self.spec, self.grids = plan, spec, grids(plan)
         size = dict(zip(plan.image["axes"], plan.image["shape"], strict=True))
         self.frames = tuple(int(size[a]) for a in plan.frames)
-        # One more than the decoder looks: a chunk also decodes the voxels right behind it, for the report on seams.
-        self.reach = tuple(r + 1 for r in codec(spec.codec).reach(plan.codec_options, self.grids.factor))
+        self.reach = codec(spec.codec).reach(plan.codec_options, self.grids.factor)
 
     @cached_property
     def chunk_lines(self) -> list[list[Side]]:
@@ -133,12 +132,17 @@ class Layout:
         """Per axis, what the tiles answer for and what they see."""
         return tiles.lines(self.grids.model, self.spec)
 
+    def wider(self, box: Box) -> Box:
+        """A box and one voxel more at its far sides: a chunk also decodes those, so that linking can see whether its neighbour answers the same."""
+        return tuple((a, min(b + 1, n)) for (a, b), n in zip(box, self.grids.image, strict=True))
+
     @cached_property
     def needs(self) -> list[list[Side]]:
         """Per axis and chunk, the first tile that it needs and the one after the last."""
         out = []
         for axis, lines in enumerate(self.chunk_lines):
-            boxes = [self.grids.on_model(self.grids.around(self._probe(axis, side), self.reach))[axis] for side in lines]
+            seen = [self.grids.around(self.wider(self._probe(axis, side)), self.reach) for side in lines]
+            boxes = [self.grids.on_model(box)[axis] for box in seen]
             cores = [core for core, _ in self.tile_lines[axis]]
             touched = [[k for k, (a, b) in enumerate(cores) if a < stop and b > start] for start, stop in boxes]
             out.append([(ks[0], ks[-1] + 1) for ks in touched])

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_segsuite.codecs import pieces
+from napari_segsuite.codecs import pieces, runs
 from napari_segsuite.engine import growing, join, tiles
-from napari_segsuite.engine.layout import Layout
+from napari_segsuite.engine.layout import At, Layout
 from napari_segsuite.engine.plan import Plan
 from napari_segsuite.engine.work import Work
 from napari_segsuite.io.label_store import LabelStore
@@ -83,26 +83,44 @@ def predict(job: Job, numbers: Sequence[int]) -> None:
 
 def decode(job: Job, number: int) -> None:
     """Make the pieces of a chunk; its record in ``chunks`` comes last and stands for all of it."""
+    layout = _layout(job)
+    at = layout.chunk(number)
+    assigned, beyond = _decided(job, layout, at)
+    found = pieces.outline(assigned, job.spec.classes, [a for a, _ in at.box], layout.grids.image)
+    piece = found.piece.astype(np.min_scalar_type(len(found.rows["key"])))  # a half of the bytes to write, or a quarter
+    labels = runs.painted(piece, found.lengths, found.shape)
+    faces = {f"face{axis}{side}": np.take(labels, -side, axis).astype(np.int32) for axis in range(labels.ndim) for side in (0, 1)}
+    # Small copies for who looks at the whole while it grows: it need not unpack all of this for them.
+    views = growing.coarse(job.store, np.unravel_index(number, layout.chunk_shape), labels)  # type: ignore[arg-type]
+    lengths = found.lengths.astype(np.min_scalar_type(found.lengths.max()))
+    job.work.records("labels").put(name_of(number), pack({"lengths": lengths, "piece": piece, **views}))
+    rows = {f"row_{name}": column for name, column in found.rows.items()}
+    behind = {f"beyond{axis}": plane for axis, plane in beyond.items()}
+    job.work.records("chunks").put(name_of(number), pack({**rows, **faces, **behind}))
+
+
+def _decided(job: Job, layout: Layout, at: At) -> tuple[pieces.Assigned, dict[int, NDArray[np.int64]]]:
+    """What the codec decides for the voxels of a chunk and, per axis, for the plane right behind it."""
+    size = [b - a for a, b in at.box]
+    wider = layout.wider(at.box)
+    if any(layout.reach):  # the planes need nearly all that the chunk needs
+        assigned = _assign(job, layout, at.frame, wider)
+        return pieces.cropped(assigned, size), pieces.planes_behind(assigned, size)
+    # Each by itself, so that nothing need be read of the chunks at the edges and corners.
+    beyond: dict[int, NDArray[np.int64]] = {}
+    for axis, ((_, stop), (_, end)) in enumerate(zip(at.box, wider, strict=True)):
+        if end > stop:
+            plane = _assign(job, layout, at.frame, tuple((stop, end) if a == axis else side for a, side in enumerate(at.box)))
+            beyond |= pieces.planes_behind(plane, [0 if a == axis else n for a, n in enumerate(size)])
+    return _assign(job, layout, at.frame, at.box), beyond
+
+
+def _assign(job: Job, layout: Layout, frame: tuple[int, ...], box: tiles.Box) -> pieces.Assigned:
+    """Decide for the image voxels of a box, from the maps on disk."""
     from napari_segsuite.engine import chunk
 
-    layout = _layout(job)
-    at, cells = layout.chunk(number), layout.grids
-    around = cells.around(at.box, layout.reach)
-    maps = _maps(job, layout, at.frame, cells.on_model(around))
-    # One voxel more at the far sides, so that linking can see whether the neighbour there answers the same.
-    wider = tuple((a, min(b + 1, n)) for (a, b), n in zip(at.box, cells.image, strict=True))
-    assigned = chunk.assign(job.plan, job.spec, wider, around, maps)
-    del maps
-    size = [b - a for a, b in at.box]
-    behind = {f"beyond{axis}": plane for axis, plane in pieces.planes_behind(assigned, size).items()}
-    found = pieces.collect(pieces.cropped(assigned, size), job.spec.classes, [a for a, _ in at.box], cells.image)
-    faces: dict[str, NDArray[Any]] = {f"face{axis}{side}": np.take(found.labels, -side, axis) for axis in range(len(size)) for side in (0, 1)}
-    # Small copies for who looks at the whole while it grows: it need not unpack all of this for them.
-    views = growing.coarse(job.store, np.unravel_index(number, layout.chunk_shape), found.labels)  # type: ignore[arg-type]
-    small = found.labels.astype(np.min_scalar_type(len(found.rows["key"])))  # half of the bytes to compress, or a quarter
-    job.work.records("labels").put(name_of(number), pack({"labels": small, **views}))
-    rows = {f"row_{name}": column for name, column in found.rows.items()}
-    job.work.records("chunks").put(name_of(number), pack({**rows, **faces, **behind}))
+    around = layout.grids.around(box, layout.reach)
+    return chunk.assign(job.plan, job.spec, box, around, _maps(job, layout, frame, layout.grids.on_model(around)))
 
 
 def relabel(job: Job, at: tuple[int, ...]) -> None:
@@ -110,24 +128,30 @@ def relabel(job: Job, at: tuple[int, ...]) -> None:
     store, layout = job.store, _layout(job)
     if len(store.levels) == 1:
         store.levels[0].write(at, _final(job, layout, at))
-    else:
-        lower = _empty(store, 1, at)
-        for place in store.above(1, at):
-            block = _final(job, layout, place)
-            store.levels[0].write(place, block)
-            store.shrink_into(1, at, [(place, block)], lower)
-        store.levels[1].write(at, lower)
-    job.work.records("blocks").put(block_name(min(1, len(store.levels) - 1), at), b"")
+        job.work.records("blocks").put(block_name(0, at), b"")
+        return
+    lower = _empty(store, 1, at)
+    for place in store.above(1, at):
+        block = _final(job, layout, place)
+        store.levels[0].write(place, block)
+        store.shrink_into(1, at, place, block, lower)
+    _finish(job, 1, at, lower)
 
 
 def shrink(job: Job, level: int, at: tuple[int, ...]) -> None:
-    """Write one block of a lower level from those of the level above it."""
+    """Write one block of a lower level from what those of the level above it left for it."""
+    lower = _empty(job.store, level, at)
+    for place in job.store.above(level, at):
+        job.store.put_into(level, at, place, job.work.records("blocks").get(block_name(level - 1, place))["thin"], lower)
+    _finish(job, level, at, lower)
+
+
+def _finish(job: Job, level: int, at: tuple[int, ...], block: NDArray[Any]) -> None:
+    """Write a block; its record holds what the next level has of it, so that no block is read again."""
     store = job.store
-    lower = _empty(store, level, at)
-    for place in store.above(level, at):
-        store.shrink_into(level, at, [(place, store.read(level - 1, place))], lower)
-    store.levels[level].write(at, lower)
-    job.work.records("blocks").put(block_name(level, at), b"")
+    store.levels[level].write(at, block)
+    more = level + 1 < len(store.levels)
+    job.work.records("blocks").put(block_name(level, at), pack({"thin": store.thinned(level + 1, at, block)}) if more else b"")
 
 
 class StoredPart:
@@ -187,22 +211,25 @@ def _final(job: Job, layout: Layout, place: tuple[int, ...]) -> NDArray[Any]:
     first, last = frames.get_numbers(f"{frame}-starts", k, k + 2).tolist()
     numbers = frames.get_numbers(f"{frame}-numbers", first, last)
     lut = np.concatenate([[0], numbers]).astype(job.store.levels[0].dtype)
-    labels = job.work.records("labels").get(name_of(number))["labels"]
-    out = lut.take(labels, mode="clip")
-    return out.reshape((1,) * (len(place) - out.ndim) + out.shape)
+    found = job.work.records("labels").get(name_of(number), ("lengths", "piece"))
+    return runs.painted(lut.take(found["piece"], mode="clip"), found["lengths"], [s.stop - s.start for s in job.store.levels[0].box(place)])
 
 
 def _empty(store: LabelStore, level: int, at: Sequence[int]) -> NDArray[Any]:
+    """A block to be filled: every one of its voxels is one of a block above it."""
     grid = store.levels[level]
-    return np.zeros([s.stop - s.start for s in grid.box(at)], grid.dtype)
+    return np.empty([s.stop - s.start for s in grid.box(at)], grid.dtype)
 
 
 def _maps(job: Job, layout: Layout, frame: tuple[int, ...], region: tiles.Box) -> dict[str, NDArray[Any]]:
     """Put the maps of a region together from those of its tiles."""
     size = [b - a for a, b in region]
     heads = job.spec.heads
+    numbers = layout.tiles_over(frame, region)
+    if len(numbers) == 1 and layout.tile(numbers[0])[1].core == region:
+        return job.work.records("tiles").get(name_of(numbers[0]))
     maps = {h.name: np.empty((h.channels, *size), np.int16 if h.kind == "vector" else np.uint8) for h in heads}
-    for number in layout.tiles_over(frame, region):
+    for number in numbers:
         _, tile = layout.tile(number)
         for name, values in job.work.records("tiles").get(name_of(number)).items():
             tiles.paste(maps[name], values, tile.core, tile.core, region)

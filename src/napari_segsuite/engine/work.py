@@ -5,10 +5,10 @@ In the store that is being written lies a folder `FOLDER`::
     job.json   the plan, its contrast constants, and the identity of what was read
     lock       held by the one process that coordinates
     TOKEN/     tiles   integer maps of tiles, as long as a chunk needs them
-               labels  piece numbers of chunks
+               labels  piece numbers of chunks, as runs, and small copies of them
                chunks  rows and faces of chunks; a chunk without a record here is not computed
                frames  final labels of the pieces of a frame
-               blocks  one empty record per finished block of the result
+               blocks  one record per finished block of the result, with what the next lower level has of it
                notes   what workers had to say
 
 Every record is written atomically, so that a process may be killed at any moment. The folder is deleted when the result is finished.
@@ -38,7 +38,7 @@ from napari_segsuite.io.place import exists, is_folder, make_folder, names_in, r
 INPUT = "input"
 """Under this name the identity of what was read is kept in a result's provenance."""
 FOLDER = ".segsuite"
-FORMAT = 1
+FORMAT = 2
 KINDS = ("tiles", "labels", "chunks", "frames", "blocks", "notes")
 
 

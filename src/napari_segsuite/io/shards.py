@@ -29,8 +29,8 @@ LEVEL = 1
 """Of zstd: on labels, higher ones are slower and hardly smaller."""
 LIMIT = {2: 1024, 3: 128}
 """Longest side of an inner chunk by the number of spatial axes: what a viewer fetches to show a part of a slice."""
-SPARSE = 65537
-"""Where to look for something in a chunk first: mostly it is there, and not everything need be looked at."""
+SPARSE = 4099
+"""Every so many voxels something is looked for in a chunk first: mostly it is there, and not everything need be looked at."""
 _MISSING = 2**64 - 1
 
 
@@ -92,23 +92,6 @@ class Grid:
         for place, chunk in _chunks(block, block.shape, self.inner):
             _put(self._file(at, place), codec.encode(chunk))
 
-    def read(self, at: Sequence[int]) -> NDArray[Any]:
-        """Read a block that `write` wrote, in less time than a general library takes.
-
-        Raises
-        ------
-        OSError, ValueError
-            It is missing or damaged.
-        """
-        block = np.empty([s.stop - s.start for s in self.box(at)], self.dtype)
-        if self.zarr_format == 3:
-            _unshard(self.folder.joinpath("c", *map(str, at)).read_bytes(), block, self.block, self.inner)
-            return block
-        codec = Zstd(level=LEVEL, checksum=True)
-        for place, target in _views(block, block.shape, self.inner):
-            _fill(target, codec.decode(self._file(at, place).read_bytes()), self.inner)
-        return block
-
     def _file(self, at: Sequence[int], place: Sequence[int]) -> Path:
         """Of a chunk in zarr 2, by its place in a block."""
         first = [i * b // n for i, b, n in zip(at, self.block, self.inner, strict=True)]
@@ -140,43 +123,10 @@ def _shard(block: NDArray[Any], shape: Sequence[int], inner: Sequence[int]) -> b
     return b"".join([*parts, table, struct.pack("<I", google_crc32c.value(table))])
 
 
-def _unshard(shard: bytes, block: NDArray[Any], shape: Sequence[int], inner: Sequence[int]) -> None:
-    """Read what `_shard` made into a block.
-
-    Raises
-    ------
-    ValueError
-        A checksum is wrong, or something is missing.
-    """
-    views = list(_views(block, shape, inner))
-    ends = len(shard) - 16 * len(views) - 4
-    table = shard[max(ends, 0) : -4]
-    if ends < 0 or google_crc32c.value(table) != int.from_bytes(shard[-4:], "little"):
-        raise ValueError("the index of the shard is damaged")
-    for (_, target), (offset, size) in zip(views, np.frombuffer(table, "<u8").reshape(-1, 2).tolist(), strict=True):
-        if offset == _MISSING:
-            target[...] = 0
-            continue
-        data = shard[offset : offset + size - 4]
-        if google_crc32c.value(data) != int.from_bytes(shard[offset + size - 4 : offset + size], "little"):
-            raise ValueError("a chunk of the shard is damaged")
-        _fill(target, zstd.decompress(data), inner)
-
-
-def _fill(target: NDArray[Any], data: bytes, inner: Sequence[int]) -> None:
-    """Copy that part of a decoded chunk that lies inside the array."""
-    target[...] = np.frombuffer(data, target.dtype).reshape(inner)[tuple(slice(n) for n in target.shape)]
-
-
-def _views(block: NDArray[Any], shape: Sequence[int], inner: Sequence[int]) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
-    """The parts of a block of up to `shape` that the chunks cover, as views."""
-    for place in product(*[range(-(-n // k)) for n, k in zip(shape, inner, strict=True)]):
-        yield place, block[tuple(slice(p * k, (p + 1) * k) for p, k in zip(place, inner, strict=True))]
-
-
 def _chunks(block: NDArray[Any], shape: Sequence[int], inner: Sequence[int]) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
     """The chunks of a block of up to `shape`, filled up with zeros where the block ends earlier."""
-    for place, chunk in _views(block, shape, inner):
+    for place in product(*[range(-(-n // k)) for n, k in zip(shape, inner, strict=True)]):
+        chunk = block[tuple(slice(p * k, (p + 1) * k) for p, k in zip(place, inner, strict=True))]
         if chunk.shape != tuple(inner):
             chunk = np.pad(chunk, [(0, k - n) for k, n in zip(inner, chunk.shape, strict=True)])
         yield place, np.ascontiguousarray(chunk)
