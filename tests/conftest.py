@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Some tests kill processes or limit how much they may write, and such a process would leave half a module in the bytecode cache.
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+# The networks of most tests are so small that threads cost more than they save, far more on a machine that does something else too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _keep_bytecode_for_children() -> None:
