@@ -39,6 +39,7 @@ from napari_segsuite.engine.work import is_result_of, read_job, tidy
 from napari_segsuite.errors import InputError, OutputError, SegsuiteError
 from napari_segsuite.info import info
 from napari_segsuite.io import label_store, write
+from napari_segsuite.io.packed import Records
 from napari_segsuite.models import load_spec
 from napari_segsuite.models.folder import save
 from napari_segsuite.synthetic import nuclei
@@ -211,6 +212,22 @@ def test_stopped_at_any_moment_and_started_again_nothing_is_done_twice(few: Imag
             assert max([*first.calls.values(), *second.calls.values()]) == 1 or stop == 10**6
         assert_equal(found, whole)
         assert left(out) == []
+
+
+def test_what_there_is_to_say_of_a_tile_is_kept_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever goes on after a stop between the two does not compute the tile again."""
+    pixels = np.where(np.arange(40) < 20, np.nan, np.arange(40)).astype(np.float32) + np.zeros((30, 1), np.float32)
+    holed, order, put = arrays.as_image(pixels), list[str](), Records.put
+
+    def seen(self: Records, name: str, *args: Any, **kwargs: Any) -> None:
+        order.append(self.folder.name)
+        put(self, name, *args, **kwargs)
+
+    monkeypatch.setattr(Records, "put", seen)
+    found = result(run(planned(holed, chunk=(30, 40)), holed, out=tmp_path / "a.ome.zarr"))
+    assert found.provenance["device"] == "cpu"
+    assert order.count("notes") == 2  # the device, and that pixels were missing
+    assert max(k for k, kind in enumerate(order) if kind == "notes") < order.index("tiles")
 
 
 def test_a_tile_is_computed_once_and_kept_only_while_it_is_needed(long: Image, model: str, tmp_path: Path) -> None:
