@@ -39,7 +39,8 @@ def _keep_bytecode_for_children() -> None:
     for module in list(sys.modules.values()):  # what plugins of pytest have loaded before
         loader = getattr(module, "__loader__", None)
         if isinstance(loader, SourceFileLoader):
-            loader.get_code(loader.name)
+            with contextlib.suppress(ImportError, OSError):
+                loader.get_code(loader.name)  # which keeps what it compiles
 
 
 if sys.dont_write_bytecode:
