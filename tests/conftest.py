@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +24,27 @@ if TYPE_CHECKING:
 
 # Some tests kill processes or limit how much they may write, and such a process would leave half a module in the bytecode cache.
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+# The networks of most tests are so small that threads cost more than they save, far more on a machine that does something else too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def _keep_bytecode_for_children() -> None:
+    """Where this process was told to write no bytecode, keep it in a folder of this session.
+
+    There may be none at all then, and each of the many processes that tests start would compile everything that it imports.
+    """
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = tempfile.mkdtemp(prefix="segsuite-tests-")
+    atexit.register(shutil.rmtree, sys.pycache_prefix, ignore_errors=True)
+    sys.dont_write_bytecode = False
+    for module in list(sys.modules.values()):  # what plugins of pytest have loaded before
+        loader = getattr(module, "__loader__", None)
+        if isinstance(loader, SourceFileLoader):
+            with contextlib.suppress(ImportError, OSError):
+                loader.get_code(loader.name)  # which keeps what it compiles
+
+
+if sys.dont_write_bytecode:
+    _keep_bytecode_for_children()
 
 GUI_FIXTURES = {"make_napari_viewer", "make_napari_viewer_proxy", "qapp", "qtbot"}
 OPEN_A_WINDOW = """

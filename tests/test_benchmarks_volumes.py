@@ -30,11 +30,25 @@ def test_every_part_is_there_and_named_in_the_help() -> None:
     assert isinstance(volumes.parsed([]), argparse.Namespace)
 
 
+@pytest.fixture(scope="module")
+def stitching() -> dict[str, float]:
+    return quick("stitching")
+
+
 if find_spec("cc3d") is not None:  # only benchmarks need it; that chunks equal the whole is tested elsewhere
 
-    def test_chunks_give_as_many_objects_as_the_whole() -> None:
-        figures = quick("stitching")
-        assert figures["ours"] == figures["whole"] > 10
+    def test_chunks_give_as_many_objects_as_the_whole(stitching: dict[str, float]) -> None:
+        assert stitching["ours"] == stitching["whole"] > 10
+        assert stitching["ours, found"] == stitching["ours, right"] == stitching["few"] > 10
+
+
+@pytest.mark.parametrize(
+    ("peer", "share", "needs"), [("dask-image", 1, "dask_image"), ("Cellpose's merge", 0.5, "cellpose dask_image dask_jobqueue yaml cc3d")]
+)
+def test_others_find_the_same_objects_or_most(stitching: dict[str, float], peer: str, share: float, needs: str) -> None:
+    if missing := [name for name in needs.split() if find_spec(name) is None]:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    assert share * stitching["few"] <= stitching[f"{peer}, right"] <= stitching["few"]
 
 
 def test_labels_are_written_and_shrunk(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,6 +76,12 @@ def test_a_run_in_a_process_of_its_own_tells_its_peak() -> None:
 @pytest.mark.parametrize(("shape", "published"), [((4096, 4096), 3.516), ((128, 512, 512), 4.594), ((512, 512), 1.0)])
 def test_tilings_of_others_are_counted_as_published(shape: tuple[int, ...], published: float) -> None:
     assert tiling.nnunet(shape, tiling.PEERS[len(shape)], 0.5) == pytest.approx(published, abs=1e-3)
+
+
+def test_the_formula_of_nnunet_is_what_it_does() -> None:
+    pytest.importorskip("nnunetv2", exc_type=ImportError)
+    for shape, window in (((4096, 4096), (512, 512)), ((128, 512, 512), (64, 128, 128)), ((100, 333), (64, 100))):
+        assert tiling.nnunet_itself(shape, window, 0.5) == pytest.approx(tiling.nnunet(shape, window, 0.5))
 
 
 @pytest.mark.parametrize(("dims", "shape", "tile"), [(2, (4096, 4096), (1536, 1536)), (3, (128, 512, 512), (128, 280, 280))])

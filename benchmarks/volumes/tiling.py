@@ -1,8 +1,8 @@
 """What tiles cost: voxels computed over voxels in the image, and the time of a run over the raw forward of the same voxels.
 
-Counted: the tilings of our models, of MONAI's sliding window and of nnU-Net's predictor (its steps are computed here; it need not be
-installed). Measured, with the same network: the raw forward of blocks that share no voxel, our tiles with their context, the
-whole run into a store, and MONAI's `sliding_window_inference` on a part of the image.
+Counted: the tilings of our models, of MONAI's sliding window and of nnU-Net's predictor (by its own function where `nnunetv2` can be
+imported, which `bench` does not install, and by the same formula elsewhere). Measured, with the same network: the raw forward of blocks that
+share no voxel, our tiles with their context, the whole run into a store, and MONAI's `sliding_window_inference` on a part of the image.
 """
 
 from __future__ import annotations
@@ -92,7 +92,11 @@ def _counts(dims: int, shape: Shape, spec: ModelSpec) -> None:
             row(f"MONAI, window {PEERS[dims]}, overlap {overlap}", f"{monai(shape, PEERS[dims], overlap):.3f}")
     except ImportError as error:
         row("MONAI", f"not installed ({error.name})")
-    row(f"nnU-Net, window {PEERS[dims]}, step 0.5", f"{nnunet(shape, PEERS[dims], 0.5):.3f}")
+    name = f"nnU-Net, window {PEERS[dims]}, step 0.5"
+    try:
+        row(name, f"{nnunet_itself(shape, PEERS[dims], 0.5):.3f}", "its function")
+    except (ImportError, RuntimeError):
+        row(name, f"{nnunet(shape, PEERS[dims], 0.5):.3f}", "its formula")
 
 
 def ours(shape: Shape, spec: ModelSpec) -> float:
@@ -114,6 +118,14 @@ def nnunet(shape: Shape, window: Shape, step: float) -> float:
     """The same for nnU-Net: as many windows as needed for steps of at most that share of the window (`compute_steps_for_sliding_window`)."""
     counts = [math.ceil((n - w) / (w * step)) + 1 for n, w in zip(shape, window, strict=True)]
     return math.prod(counts) * math.prod(window) / math.prod(shape)
+
+
+def nnunet_itself(shape: Shape, window: Shape, step: float) -> float:
+    """The same by nnU-Net's own function."""
+    from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
+
+    steps = compute_steps_for_sliding_window(tuple(shape), tuple(window), step)
+    return math.prod(map(len, steps)) * math.prod(window) / math.prod(shape)
 
 
 def _times(dims: int, shape: Shape, model: Any, *, quick: bool) -> dict[str, float]:

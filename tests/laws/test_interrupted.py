@@ -26,6 +26,12 @@ from napari_segsuite.io import label_store
 from napari_segsuite.synthetic import nuclei
 
 NAMES = ("a", "b")
+FORMS = ("tif", "ome-zarr")
+STOPS = [
+    (signal.SIGINT, "tif", 7), (signal.SIGTERM, "tif", 11), (signal.SIGINT, "ome-zarr", 61),
+    *(pytest.param(number, form, 1, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGTERM) for form in FORMS),
+]  # fmt: skip
+"""By which signal a run is stopped, and before which touches of a file; with --run-slow before each of them."""
 WORDS = ["segment", "images", "--model", "otsu", "--out"]
 Forked = Callable[..., Any]
 
@@ -78,7 +84,7 @@ def check_no_half(out: Path, whole: dict[str, Any]) -> set[str]:
 
 if os.name == "posix":
 
-    @pytest.mark.parametrize(("form", "every"), [("tif", 2), ("ome-zarr", 31)])
+    @pytest.mark.parametrize(("form", "every"), [("tif", 3), ("ome-zarr", 47), *(pytest.param(f, 1, marks=pytest.mark.slow) for f in FORMS)])
     def test_killed_anywhere_and_started_again_is_as_if_uninterrupted(forked: Forked, folder: Path, form: str, every: int) -> None:
         count = forked(*WORDS, "whole", "--format", form, watch=Path("whole"))
         assert (count.code, count.err) == (0, "")
@@ -96,7 +102,7 @@ if os.name == "posix":
             assert {name: visible(out)[name].stat().st_mtime_ns for name in finished} == {name: times[name] for name in finished}
             assert check_no_half(out, whole) == set(whole)
 
-    @pytest.mark.parametrize(("number", "form", "every"), [(signal.SIGINT, "tif", 5), (signal.SIGTERM, "tif", 9), (signal.SIGINT, "ome-zarr", 47)])
+    @pytest.mark.parametrize(("number", "form", "every"), STOPS)
     def test_stopped_anywhere_nothing_half_written_is_left(forked: Forked, folder: Path, number: signal.Signals, form: str, every: int) -> None:
         count = forked(*WORDS, "whole", "--format", form, watch=Path("whole"))
         whole = {name: told(path) for name, path in visible(Path("whole")).items()}

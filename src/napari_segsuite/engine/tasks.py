@@ -71,14 +71,15 @@ def predict(job: Job, numbers: Sequence[int]) -> None:
     with _PREDICTING:
         answer = own.predict(pixels).maps
         maps = {head.name: tiles.quantize(head, answer[head.name]) for head in job.spec.heads}
-    for k, (number, (_, tile), reader) in enumerate(zip(numbers, places, readers, strict=True)):
-        inner = tuple(slice(a - s, b - s) for (a, b), (s, _) in zip(tile.core, tile.seen, strict=True))
-        job.work.records("tiles").put(name_of(number), pack({name: values[k][(slice(None), *inner)] for name, values in maps.items()}), firm=False)
-        if reader.filled:
-            job.work.note(f"filled-{number}", {"filled": reader.filled})
+    # What there is to say comes before the tiles: whoever finds those does not compute them again, and would never hear of it.
     device, notices = chunk.told(own)
     told = {"device": device, "notices": list(notices)}
     job.work.note(hashlib.sha256(repr(told).encode()).hexdigest()[:16], told)
+    for k, (number, (_, tile), reader) in enumerate(zip(numbers, places, readers, strict=True)):
+        if reader.filled:
+            job.work.note(f"filled-{number}", {"filled": reader.filled})
+        inner = tuple(slice(a - s, b - s) for (a, b), (s, _) in zip(tile.core, tile.seen, strict=True))
+        job.work.records("tiles").put(name_of(number), pack({name: values[k][(slice(None), *inner)] for name, values in maps.items()}), firm=False)
 
 
 def decode(job: Job, number: int) -> None:
