@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,25 +25,12 @@ if TYPE_CHECKING:
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 # The networks of most tests are so small that threads cost more than they save, far more on a machine that does something else too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-
-def _keep_bytecode_for_children() -> None:
-    """Where this process was told to write no bytecode, keep it in a folder of this session.
-
-    There may be none at all then, and each of the many processes that tests start would compile everything that it imports.
-    """
+# A worker of dask that starts on a busy machine may take longer than the 30 s that dask waits.
+os.environ.setdefault("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "120s")
+if sys.dont_write_bytecode:  # then each of the many processes that tests start would compile all that it imports
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = tempfile.mkdtemp(prefix="segsuite-tests-")
     atexit.register(shutil.rmtree, sys.pycache_prefix, ignore_errors=True)
     sys.dont_write_bytecode = False
-    for module in list(sys.modules.values()):  # what plugins of pytest have loaded before
-        loader = getattr(module, "__loader__", None)
-        if isinstance(loader, SourceFileLoader):
-            with contextlib.suppress(ImportError, OSError):
-                loader.get_code(loader.name)  # which keeps what it compiles
-
-
-if sys.dont_write_bytecode:
-    _keep_bytecode_for_children()
 
 GUI_FIXTURES = {"make_napari_viewer", "make_napari_viewer_proxy", "qapp", "qtbot"}
 OPEN_A_WINDOW = """

@@ -96,9 +96,8 @@ def _ours(job: Job) -> dict[str, float]:
 
 def link(job: Job, tally: Tally) -> None:
     """What a run does between labelling and writing, for its only frame."""
-    found, frames = tasks.joined(job, 0), job.work.records("frames").folder
-    np.save(frames / "0.npy", tally.number((), found))
-    np.save(frames / "0.starts.npy", np.asarray(found.starts, np.int64))
+    found = tasks.joined(job, 0)
+    tasks.keep_numbers(job, 0, np.asarray(found.starts, np.int64), tally.number((), found))
     job.store.create()
 
 

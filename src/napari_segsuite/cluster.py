@@ -11,6 +11,8 @@ from napari_segsuite.errors import MissingExtra, OptionError
 
 THREADS = 3
 """Threads of this process where nothing else is wished: one reads, one computes maps, one decodes or writes."""
+START = "120s"
+"""How long workers may take to start; on a busy machine, importing alone takes longer than the 30 s that dask waits."""
 
 
 def check_workers(workers: int | None, scheduler: str | None) -> None:
@@ -55,6 +57,7 @@ def executor(workers: int | None = None, scheduler: str | None = None) -> Iterat
         yield None, THREADS
         return
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise MissingExtra("computing with several workers", "cluster") from error
@@ -70,6 +73,7 @@ def executor(workers: int | None = None, scheduler: str | None = None) -> Iterat
         return
     # Memory is bounded by the chunk; a limit per worker would only kill what would have fitted.
     with (
+        dask.config.set({"distributed.comm.timeouts.connect": START}),
         LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, memory_limit=0, dashboard_address=None) as cluster,
         Client(cluster) as client,
         client.get_executor(pure=False) as pool,

@@ -55,7 +55,7 @@ def decode(name: str, maps: Mapping[str, Array], classes: Sequence[Class], **opt
     origin = (0,) * len(shape)
     assigned = codecs.codec(name).assign(maps, classes, options, origin, shape, (1.0,) * len(shape))
     found = pieces.collect(assigned, classes, origin, shape)
-    linked = link(found.rows, NO_PAIRS, classes, "zyx"[-len(shape) :])
+    linked = link([found.rows], NO_PAIRS, classes, "zyx"[-len(shape) :])
     return np.concatenate([[0], linked.final])[found.labels], linked.segments
 
 
