@@ -23,7 +23,7 @@ BARE_BYTES = 150 * 2**20
 """The same without torch."""
 PLAIN_BYTES = 28
 """Working memory per voxel of the tile of a model without a network, while another tile is read."""
-NETWORK_BYTES = 32
+NETWORK_BYTES = 22
 """Working memory of a network per voxel of its tile and channel of its finest level, in 2D and 3D at most; measured."""
 WRITE_S = 8e-9
 """Seconds per voxel for joining and writing labels with their pyramid; measured likewise."""
