@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from napari_segsuite.errors import OutputError
 from napari_segsuite.io.faults import writing
-from napari_segsuite.io.place import is_remote, make_folder, remove
+from napari_segsuite.io.place import from_there, is_remote, make_folder, remove
 
 BEAT_S = 3.0
 """A lease is renewed this often."""
@@ -103,7 +103,7 @@ class _Lease:
         """Let others have it."""
         self._over.set()
         self._thread.join(BEAT_S)
-        with suppress(OSError):
+        with suppress(OSError), from_there(self._path):
             if self._mine():
                 remove(self._path)
 
@@ -136,7 +136,7 @@ class _Lease:
 
     def _keep(self) -> None:
         while not self._over.wait(BEAT_S):
-            with suppress(OSError):  # a connection that fails for a moment; if it does for long, another may take over
+            with suppress(OSError), from_there(self._path):  # a connection that fails for a moment; if it does for long, another may take over
                 if not self._mine():
                     self._lost = True
                     return
