@@ -40,12 +40,13 @@ LIGHT = (
     ),
     *named("metrics", "objects scores table voxels"),
     *named("models", "classical orthogonal"),
+    *named("training", "classes options"),
 )
 HEAVY = (
     *named("codecs", "centers pieces runs semantic targets"),
     *named("engine", "chunk"),
     *named("models", "folder nets torch_model"),
-    *named("training", "augment fit losses nuclei nuclei3d recipe samples shapes volumes"),
+    *named("training", "appraise augment card data design fit job losses nuclei nuclei3d recipe record samples shapes volumes"),
 )
 VIEWER = (
     *named(

@@ -33,6 +33,7 @@ Array = NDArray[Any]
 
 FEW = settings(max_examples=25, deadline=None, derandomize=True)
 CELL = (Class(1, "cell"),)
+HEADS = centers.heads(CELL, 2)
 ENCODE = functools.partial(centers.encode, classes=CELL)
 STILL = Augmentation(zoom=(1.0, 1.0), rotate=False, flip=False, elastic=1.0, invert=0, intensity=0)
 
@@ -273,11 +274,11 @@ def test_the_right_answer_costs_nothing_and_every_mistake_something() -> None:
         "center": torch.logit(truth["center"].clamp(1e-6, 1 - 1e-6)),
         "offset": truth["offset"] / centers.OFFSET_UNIT,
     }
-    best = losses.losses(right, truth, centers.OFFSET_UNIT)
+    best = losses.losses(right, truth, HEADS)
     assert all(float(value) < 1e-4 for value in best.values()), best
-    assert float(losses.total(best)) < 1e-3
-    for head, terms in {"semantic": ("semantic", "dice"), "center": ("center",), "offset": ("offset",)}.items():
-        wrong = losses.losses({**right, head: -right[head]}, truth, centers.OFFSET_UNIT)
+    assert float(losses.total(best, HEADS)) < 1e-3
+    for head, terms in {"semantic": ("semantic", "semantic dice"), "center": ("center",), "offset": ("offset",)}.items():
+        wrong = losses.losses({**right, head: -right[head]}, truth, HEADS)
         assert {name for name, value in wrong.items() if value > 0.01} == set(terms)
 
 
@@ -293,7 +294,7 @@ def small_net(seed: int = 0) -> ResUNet:
 
 def train(folder: Path, schedule: Schedule = SHORT, net: ResUNet | None = None, how: Any = None) -> Generator[Progress, None, None]:
     made = net or small_net()
-    return fit(made, functools.partial(crops, how=how), schedule, folder, centers.OFFSET_UNIT, workers=0, layout=made.memory_format)
+    return fit(made, functools.partial(crops, how=how), schedule, folder, HEADS, workers=0, layout=made.memory_format)
 
 
 def checkpoint(folder: Path) -> dict[str, Any]:
@@ -404,7 +405,7 @@ def test_a_finished_run_is_not_gone_on_with_and_can_be_prolonged(tmp_path: Path)
 
 def test_the_loss_goes_down(tmp_path: Path) -> None:
     schedule = Schedule(steps=50, batch=4, rate=1e-2, warmup=5, decay=10, averaging=0.9, checkpoint=50)
-    told = [float(sum(losses.WEIGHTS[name] * value for name, value in p.parts.items())) for p in train(tmp_path, schedule, how=STILL)]
+    told = [float(losses.total({k: torch.tensor(v) for k, v in p.parts.items()}, HEADS)) for p in train(tmp_path, schedule, how=STILL)]
     assert np.mean(told[-8:]) < 0.6 * np.mean(told[:4])
     assert all(np.isfinite(told))
 
@@ -423,7 +424,7 @@ def test_a_step_whose_gradient_is_not_finite_changes_nothing_and_many_end_the_ru
 
     net = small_net()
     schedule = Schedule(steps=40, batch=2, warmup=1, checkpoint=100)
-    steps = fit(net, make, schedule, tmp_path, centers.OFFSET_UNIT, workers=0)
+    steps = fit(net, make, schedule, tmp_path, HEADS, workers=0)
     assert next(steps).parts
     assert next(steps).parts
     before = {name: p.detach().clone() for name, p in net.named_parameters()}

@@ -1,4 +1,4 @@
-"""The command line: ``segsuite segment | evaluate | models | info | demo``; its flags are made from `Options`."""
+"""The command line: ``segsuite segment | train | evaluate | models | info | demo``; flags are made from the dataclasses of wishes."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def options_of(args: argparse.Namespace) -> Options:
     return Options(**{f.name: getattr(args, f.name) for f in fields(Options)})
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add one flag per field of `Options`: ``diameter_px`` becomes ``--diameter-px``."""
+def add_options(parser: argparse.ArgumentParser, kind: Any = Options, needed: Sequence[str] = ()) -> None:
+    """Add one flag per field of `Options`, or of other wishes, of which some must be given: ``diameter_px`` becomes ``--diameter-px``."""
     usual, more = parser.add_argument_group("what to do"), parser.add_argument_group("for special cases")
-    for f in fields(Options):
+    for f in fields(kind):
         group = more if f.metadata["advanced"] else usual
-        told = _flag(hints()[f.name], f.metadata["unit"])
+        told = _flag(hints(kind)[f.name], f.metadata["unit"]) | ({"required": True} if f.name in needed else {})
         group.add_argument(f"--{f.name.replace('_', '-')}", dest=f.name, default=f.default, help=_help(f), **told)
 
 
@@ -128,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_segment(commands)
+    _add_train(commands)
     _add_evaluate(commands)
     _add_models(commands)
     about = _command(commands, "info", "what an image or a result is, and how far a run is")
@@ -161,6 +162,17 @@ def _add_segment(commands: Any) -> None:
     segment.add_argument("--progress", choices=["auto", "bar", "json", "none"], default="auto", help=_PROGRESS)
     add_options(segment)
     segment.set_defaults(command=_segment)
+
+
+def _add_train(commands: Any) -> None:
+    from napari_segsuite.training.options import TrainOptions
+
+    train = _command(commands, "train", "train a model on images and labels of one's own")
+    train.add_argument("--out", type=Path, required=True, help="folder for the model; the same command again goes on, or says that it is done")
+    train.add_argument("--overwrite", action="store_true", help="begin anew, and replace another training or model")
+    train.add_argument("--progress", choices=["auto", "bar", "json", "none"], default="auto", help=_PROGRESS)
+    add_options(train, TrainOptions, needed=("images", "labels"))
+    train.set_defaults(command=_train)
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -206,6 +218,17 @@ def _segment(args: argparse.Namespace) -> int:
     if failures:
         complain(f"{len(failures)} failed:\n" + "\n".join(f"  {f.source}: {f.error}" for f in failures))
     return 1 if failures else 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    from napari_segsuite.training import train
+    from napari_segsuite.training.options import TrainOptions
+
+    wishes = {f.name: getattr(args, f.name) for f in fields(TrainOptions)}
+    with shower(args.progress) as show:
+        found = train(**wishes, out=args.out, overwrite=args.overwrite, show=lambda p: show.progress(str(args.out), p.done, p.total, p.message))
+        show.line(json.dumps(found.to_json()) if args.progress == "json" else str(found))
+    return 0
 
 
 def _dry_run(args: argparse.Namespace, batch: Batch) -> int:

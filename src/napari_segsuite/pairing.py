@@ -9,8 +9,14 @@ from napari_segsuite.io import list_inputs, module_of
 from napari_segsuite.io.faults import check_is_there
 
 
-def pairs(pred: Path, true: Path) -> list[tuple[Path, Path]]:
+def pairs(pred: Path, true: Path, *, images: bool = False) -> list[tuple[Path, Path]]:
     """Find which labels belong to which truth: two files, or files of the same stem in two folders.
+
+    Parameters
+    ----------
+    pred, true : Path
+    images : bool
+        The first are images; of their folder our own results are left out. The two folders can then be one.
 
     Raises
     ------
@@ -23,7 +29,7 @@ def pairs(pred: Path, true: Path) -> list[tuple[Path, Path]]:
         return [(pred, true)]
     if not (_is_folder(pred) and _is_folder(true)):
         raise InputError(f"one of {pred} and {true} is a file, and the other a folder", "two files, or two folders")
-    predictions, truths = _by_stem(pred), _by_stem(true)
+    predictions, truths = _by_stem(pred, ours=not images), _by_stem(true)
     alone = sorted({*predictions} ^ {*truths})
     if alone:
         shown = ", ".join(map(repr, alone[:8])) + (", ..." if len(alone) > 8 else "")
@@ -46,11 +52,11 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and module_of(path) is None
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """The label files of a folder by stem: our own results where there are any, else everything that can be read."""
-    ours = [p for p in sorted(folder.iterdir()) if module_of(p) is not None and stem(p) + "_labels" in p.name]
+def _by_stem(folder: Path, *, ours: bool = True) -> dict[str, Path]:
+    """The files of a folder by stem: our own results where they are wanted and there are any, else everything else that can be read."""
+    results = [p for p in sorted(folder.iterdir()) if ours and module_of(p) is not None and stem(p) + "_labels" in p.name]
     found: dict[str, Path] = {}
-    for path in ours or list_inputs([folder]):
+    for path in results or list_inputs([folder]):
         if stem(path) in found:
             raise InputError(f"files {found[stem(path)]} and {path} have one name", "one file per name")
         found[stem(path)] = path

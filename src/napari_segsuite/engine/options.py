@@ -8,9 +8,9 @@ import re
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -25,13 +25,35 @@ def option(default: Any, help: str, *, unit: str = "", ge: float | None = None, 
     return field(default=default, metadata=metadata)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What a user may wish. The form, the command line flags, the JSON and the reference page are made from these fields.
+class Wishes:
+    """What the dataclasses of wishes have in common. Their fields are made by `option`.
 
     The same wish is the same value however it is said: 10 is 10.0 where a real number is meant, channel 0 is channel ``"0"``, a
-    list is a tuple, one channel is a tuple of one. Whether a wish makes sense is found out by `check`.
+    list is a tuple, one channel is a tuple of one. Whether a wish makes sense is found out by `check` and `check_fields`.
     """
+
+    def __post_init__(self) -> None:
+        for name, hint in _hints(self).items():
+            object.__setattr__(self, name, _plain(getattr(self, name), hint))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Make options from a mapping of plain values, refusing names that do not exist."""
+        known = {f.name for f in _fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise OptionError(f"there is no option {', '.join(map(repr, unknown))}", f"some of {', '.join(sorted(known))}")
+        return cls(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        values = {f.name: getattr(self, f.name) for f in _fields(type(self))}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Wishes):
+    """What a user may wish. The form, the command line flags, the JSON and the reference page are made from these fields."""
 
     model: str = option("nuclei", "name of a model in the list, or a folder with model.json and weights.safetensors")
     channels: tuple[str, ...] = option((), "names or numbers of the image's channels to use, in the model's order; empty: the model's choice")
@@ -55,28 +77,11 @@ class Options:
     batch: int = option(4, "tiles that a graphics card computes together; less needs less memory", ge=1, le=256, advanced=True)
     chunk: tuple[int, ...] = option((), "size of the pieces in which a large image is worked through, per spatial axis", unit="voxel", advanced=True)
 
-    def __post_init__(self) -> None:
-        for name, hint in hints().items():
-            object.__setattr__(self, name, _plain(getattr(self, name), hint))
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Options:
-        """Make options from a mapping of plain values, refusing names that do not exist."""
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise OptionError(f"there is no option {', '.join(map(repr, unknown))}", f"some of {', '.join(sorted(known))}")
-        return cls(**values)
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as plain values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
 
 @functools.cache
-def hints() -> dict[str, Any]:
-    """The types of the fields of `Options`, by name."""
-    return typing.get_type_hints(Options)
+def hints(kind: type = Options) -> dict[str, Any]:
+    """The types of the fields of `Options`, or of another kind of wishes, by name."""
+    return typing.get_type_hints(kind)
 
 
 def check(options: Options) -> None:
@@ -87,15 +92,38 @@ def check(options: Options) -> None:
     OptionError
         A value of another type than the field's, or out of its bounds.
     """
-    for f in fields(options):
-        value, low, high = getattr(options, f.name), f.metadata["ge"], f.metadata["le"]
-        fits = _fits(value, hints()[f.name])
-        if not fits or (value is not None and low is not None and not low <= value <= high):
-            raise OptionError(f"{f.name} is {value!r}", _needed(f))
+    check_fields(options)
     if any(c < 1 for c in options.chunk):
         raise OptionError(f"chunk is {options.chunk}", "at least 1 voxel along every axis")
-    if not _DEVICE.fullmatch(options.device):
-        raise OptionError(f"device is {options.device!r}", "auto, cpu, cuda, cuda:1 or mps")
+    check_device(options.device)
+
+
+def check_fields(wishes: Wishes) -> None:
+    """Complain about a value of another type than its field's, or out of its bounds.
+
+    Raises
+    ------
+    OptionError
+    """
+    for f in _fields(type(wishes)):
+        value, low, high, hint = getattr(wishes, f.name), f.metadata["ge"], f.metadata["le"], _hints(wishes)[f.name]
+        if not _fits(value, hint) or (value is not None and low is not None and not low <= value <= high):
+            raise OptionError(f"{f.name} is {value!r}", _needed(f, hint))
+
+
+def check_device(device: str) -> None:
+    """Complain about a name that no device has."""
+    if not _DEVICE.fullmatch(device):
+        raise OptionError(f"device is {device!r}", "auto, cpu, cuda, cuda:1 or mps")
+
+
+def _hints(wishes: Any) -> dict[str, Any]:
+    kind: Any = type(wishes)
+    return hints(kind)
+
+
+def _fields(kind: Any) -> tuple[Field[Any], ...]:
+    return fields(kind)
 
 
 def _plain(value: Any, hint: Any) -> Any:
@@ -132,8 +160,8 @@ def _kinds(hint: Any) -> tuple[Any, ...]:
     return args if typing.get_origin(hint) in (typing.Union, types.UnionType, tuple) else (hint,)
 
 
-def _needed(f: Field[Any]) -> str:
-    hint, unit = hints()[f.name], f" {f.metadata['unit']}" if f.metadata["unit"] else ""
+def _needed(f: Field[Any], hint: Any) -> str:
+    unit = f" {f.metadata['unit']}" if f.metadata["unit"] else ""
     if f.metadata["ge"] is not None:
         whole = "whole " if int in _kinds(hint) else ""
         return f"a {whole}number from {f.metadata['ge']} to {f.metadata['le']}{unit}"

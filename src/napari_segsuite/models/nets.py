@@ -79,8 +79,8 @@ class ResUNet(nn.Module):
         super().__init__()
         strides = [tuple(s) for s in strides] if strides is not None else [(2,) * dims] * (len(widths) - 1)
         _check(dims, in_channels, heads, widths, blocks, strides)
-        self.dims, self.strides = dims, strides
-        kernels = [tuple(3 if s > 1 else 1 for s in stride) for stride in strides] + [(3,) * dims]
+        self.dims, self.strides, self.blocks = dims, strides, list(blocks)
+        self.kernels = kernels = [tuple(3 if s > 1 else 1 for s in stride) for stride in strides] + [(3,) * dims]
         self.stem = _conv(dims, in_channels, widths[0], kernels[0])
         self.encoder = nn.ModuleList()
         for level, (width, count) in enumerate(zip(widths, blocks, strict=True)):
@@ -103,6 +103,20 @@ class ResUNet(nn.Module):
         for stride in self.strides:
             total = [t * s for t, s in zip(total, stride, strict=True)]
         return tuple(total)
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """How far from a voxel the input can change its output, per axis: half of the receptive field, and what strides shift it by."""
+        far, scale = [0] * self.dims, [1] * self.dims
+        for level, count in enumerate(self.blocks):
+            for axis in range(self.dims):
+                half = self.kernels[level][axis] // 2
+                before = scale[axis]
+                scale[axis] *= self.strides[level - 1][axis] if level else 1
+                deepest = level == len(self.strides)
+                # Stem, the first convolution of the level, the others; the decoder's block, where there is one.
+                far[axis] += half * (before * (2 if not level else 1) + scale[axis] * (2 * count - 1 + (0 if deepest else 2)))
+        return tuple(f + m - 1 for f, m in zip(far, self.multiple, strict=True))
 
     @property
     def memory_format(self) -> torch.memory_format:

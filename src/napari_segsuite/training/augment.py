@@ -50,7 +50,7 @@ class Augmentation:
 def crop_warped(
     image: Floats, labels: NDArray[np.integer], center: Sequence[float], size: Sequence[int], how: Augmentation, rng: np.random.Generator
 ) -> tuple[Floats, NDArray[np.int32]]:
-    """Cut a crop around `center` with a random mirror, turn and magnification in one interpolation.
+    """Cut a crop around `center` with a random mirror, turn and magnification in one interpolation, and number its objects anew.
 
     Parameters
     ----------
@@ -64,6 +64,15 @@ def crop_warped(
     image : (C, *size) float32, linear interpolation, mirrored beyond the border
     labels : (*size) int32, nearest, renumbered
     """
+    out, near = warped(image, labels, center, size, how, rng)
+    # An object and its mirror image are two objects, and so are the two ends of one that the crop cuts in the middle.
+    return out, measure.label(near).astype(np.int32)
+
+
+def warped(
+    image: Floats, labels: NDArray[np.integer], center: Sequence[float], size: Sequence[int], how: Augmentation, rng: np.random.Generator
+) -> tuple[Floats, NDArray[np.int32]]:
+    """Do the same as `crop_warped`, but leave every label its number (below 2**31)."""
     d = labels.ndim
     matrix = _matrix(d, how, rng)
     half = [int(np.ceil(np.abs(matrix[a]) @ (np.asarray(size) / 2))) + 2 for a in range(d)]
@@ -74,11 +83,11 @@ def crop_warped(
     theta = _theta(matrix, size, pixels.shape[1:])
     grid = F.affine_grid(theta, [1, 1, *size], align_corners=False)
     out = F.grid_sample(torch.from_numpy(pixels)[None], grid, "bilinear", "reflection", align_corners=False)[0].numpy()
-    _, local = np.unique(truth, return_inverse=True)
+    ids, local = np.unique(truth, return_inverse=True)
     as_float = torch.from_numpy(local.reshape(truth.shape).astype(np.float32))
     near = F.grid_sample(as_float[None, None], grid, "nearest", "reflection", align_corners=False)[0, 0].numpy()
-    # An object and its mirror image are two objects, and so are the two ends of one that the crop cuts in the middle.
-    return out, measure.label(near.astype(np.int32)).astype(np.int32)
+    # Of real numbers that are sampled, small ones are exact.
+    return out, ids.astype(np.int32)[near.astype(np.int32)]
 
 
 def change_intensity(image: Floats, how: Augmentation, rng: np.random.Generator) -> Floats:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from napari_segsuite.models.torch_model import precision_of
 from napari_segsuite.training import losses
 from napari_segsuite.training.samples import Crops
+from napari_segsuite.types import Head
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def fit(
     crops: Callable[[int, int], Crops],
     schedule: Schedule,
     folder: Path,
-    offset_unit: float,
+    heads: Sequence[Head],
     device: str = "cpu",
     workers: int = 1,
     layout: torch.memory_format = torch.contiguous_format,
@@ -88,8 +89,8 @@ def fit(
     schedule : Schedule
     folder : Path
         Gets ``checkpoint.pt`` (tensors and numbers only), ``log.jsonl`` and ``schedule.json``.
-    offset_unit : float
-        See `losses.losses`.
+    heads : sequence of Head
+        What is compared with the crops' maps (`losses.losses`).
     device : str
     workers : int
         Processes that make crops.
@@ -114,7 +115,7 @@ def fit(
         for batch in loader:
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate * schedule.factor(step)
-            parts = _step(net, batch, optimizer, schedule.clip, offset_unit, device, layout)
+            parts = _step(net, batch, optimizer, schedule.clip, heads, device, layout)
             bad = 0 if parts else bad + 1
             if bad > 20:
                 raise FloatingPointError(f"the loss is not finite since {bad} steps (step {step}); lower the learning rate")
@@ -126,6 +127,36 @@ def fit(
             log.write(json.dumps(asdict(done)) + "\n")
             log.flush()
             yield done
+
+
+@torch.no_grad()
+def settle(net: nn.Module, crops: Iterable[Mapping[str, Tensor]], batch: int) -> None:
+    """Measure the statistics of all norms anew, over some crops.
+
+    Averaged weights are weights that no statistics were measured with, and the statistics of a short run remember its beginning
+    (Izmailov et al. 2018, arXiv 1803.05407, section 3.2).
+
+    Parameters
+    ----------
+    net : Module
+        Changed in place.
+    crops : iterable of mapping
+        With ``image``, (C, *spatial), on the network's device.
+    batch : int
+        How many are looked at together.
+    """
+    norms: list[Any] = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over all batches
+    net.train()
+    images = [crop["image"] for crop in crops]
+    for first in range(0, len(images) - len(images) % batch, batch):
+        net(torch.stack(images[first : first + batch]))
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+    net.eval()
 
 
 class Average:
@@ -151,7 +182,7 @@ def _step(
     batch: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
     clip: float,
-    offset_unit: float,
+    heads: Sequence[Head],
     device: str,
     layout: torch.memory_format,
 ) -> dict[str, float]:
@@ -161,9 +192,9 @@ def _step(
     # Half precision only where the hardware has it: emulated, it takes ten times as long. A float16 gradient would need scaling.
     with torch.autocast(image.device.type, torch.bfloat16, enabled=precision_of(image.device) == torch.bfloat16):
         outputs = net(image)
-    parts = losses.losses(outputs, target, offset_unit)
+    parts = losses.losses(outputs, target, heads)
     optimizer.zero_grad(set_to_none=True)
-    losses.total(parts).backward()
+    losses.total(parts, heads).backward()
     norm = nn.utils.clip_grad_norm_(net.parameters(), clip)
     if not torch.isfinite(norm):
         return {}

@@ -107,7 +107,7 @@ def run(recipe: Recipe, args: argparse.Namespace) -> None:
     batch = recipe.schedule.batch
     schedule = Schedule(steps=args.steps, decay=args.decay, rate=args.rate, batch=batch)
     crops = _crops(recipe, args)
-    for done in fit(network, crops, schedule, args.out, centers.OFFSET_UNIT, args.device, layout=network.memory_format):
+    for done in fit(network, crops, schedule, args.out, recipe.spec().heads, args.device, layout=network.memory_format):
         if done.step % 20 == 0:
             parts = " ".join(f"{name} {value:.4f}" for name, value in done.parts.items())
             sys.stdout.write(f"step {done.step} {parts} {done.seconds:.0f} s\n")

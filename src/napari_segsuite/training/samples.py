@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from skimage import measure
 from torch.utils.data import Dataset
 
 from napari_segsuite import arrays
-from napari_segsuite.training.augment import Augmentation, change_intensity, crop_warped
+from napari_segsuite.training.augment import Augmentation, change_intensity, warped
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,8 @@ class Pair:
     weight : float
         How often crops are drawn from it, relative to the others.
     name : str
+    class_of : mapping of label to class id, optional
+        Where the codec's own rule does not hold (all labels are objects of one class).
     """
 
     image: NDArray[Any]
@@ -34,6 +37,7 @@ class Pair:
     limits: tuple[tuple[float, float], ...]
     weight: float = 1.0
     name: str = ""
+    class_of: Mapping[int, int] | None = None
 
 
 def pair(image: NDArray[Any], labels: NDArray[np.integer], percentiles: tuple[float, float], weight: float = 1.0, name: str = "") -> Pair:
@@ -49,7 +53,7 @@ class Crops(Dataset[dict[str, torch.Tensor]]):
     ----------
     pairs : sequence of Pair
     encode : callable
-        Labels of a crop to target maps.
+        Labels of a crop to target maps; also takes ``class_of``, where a pair has one.
     size : d ints
         Crop size in voxels.
     count : int
@@ -67,7 +71,7 @@ class Crops(Dataset[dict[str, torch.Tensor]]):
     def __init__(
         self,
         pairs: Sequence[Pair],
-        encode: Callable[[NDArray[np.int32]], Mapping[str, NDArray[Any]]],
+        encode: Callable[..., Mapping[str, NDArray[Any]]],
         size: Sequence[int],
         count: int,
         augmentation: Augmentation | Callable[[int], Augmentation],
@@ -90,21 +94,34 @@ class Crops(Dataset[dict[str, torch.Tensor]]):
         rng = np.random.default_rng((self.seed, self.start + index))
         if rng.random() < self.empty:
             image, labels = _nothing(self.size, self.channels, rng)
+            maps = self.encode(labels)
         else:
             chosen = self.pairs[min(int(np.searchsorted(self.cumulative, rng.random())), len(self.pairs) - 1)]
-            image, labels = self._crop(chosen, self._changes(self.start + index), rng)
-        maps = {"image": image, **self.encode(labels)}
+            image, maps = self._crop(chosen, self._changes(self.start + index), rng)
+        maps = {"image": image, **maps}
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in maps.items()}
 
     def _changes(self, crop: int) -> Augmentation:
         return self.augmentation if isinstance(self.augmentation, Augmentation) else self.augmentation(crop)
 
-    def _crop(self, chosen: Pair, how: Augmentation, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    def _crop(self, chosen: Pair, how: Augmentation, rng: np.random.Generator) -> tuple[NDArray[np.float32], Mapping[str, NDArray[Any]]]:
         pixels = arrays.normalize(chosen.image, chosen.limits) if chosen.image.dtype != np.float32 else chosen.image
         if len(pixels) == 1 < self.channels:
             pixels = np.broadcast_to(pixels, (self.channels, *pixels.shape[1:]))
-        image, labels = crop_warped(pixels, chosen.labels, _place(chosen.labels, rng), self.size, how, rng)
-        return change_intensity(image, how, rng), labels
+        image, near = warped(pixels, chosen.labels, _place(chosen.labels, rng), self.size, how, rng)
+        labels, class_of = _numbered(near, chosen.class_of)
+        image = change_intensity(image, how, rng)
+        return image, self.encode(labels) if class_of is None else self.encode(labels, class_of=class_of)
+
+
+def _numbered(near: NDArray[np.int32], class_of: Mapping[int, int] | None) -> tuple[NDArray[np.int32], dict[int, int] | None]:
+    """Number the parts of a crop's objects anew, as `crop_warped` does, and say which class each new number has."""
+    labels = measure.label(near).astype(np.int32)
+    if class_of is None:
+        return labels, None
+    new, first = np.unique(labels, return_index=True)
+    old = near.ravel()[first]
+    return labels, {int(n): class_of[int(o)] for n, o in zip(new, old, strict=True) if n}
 
 
 def _place(labels: NDArray[np.integer], rng: np.random.Generator) -> tuple[float, ...]:

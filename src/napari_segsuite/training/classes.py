@@ -1,0 +1,129 @@
+"""Which classes there are, and which class each label has: as the user says, as the label files say, or as the task means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_segsuite.errors import InputError, OptionError
+from napari_segsuite.types import Class, Segmentation
+
+KINDS = {"stuff": False, "thing": True}
+COLORS = ((255, 127, 14), (31, 119, 180), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75), (227, 119, 194), (188, 189, 34))
+_WRITTEN = "ID:NAME or ID:NAME:stuff or ID:NAME:thing, as in --classes 1:membrane:stuff,2:neurite:thing"
+
+
+def parse(texts: Sequence[str], task: str) -> tuple[Class, ...]:
+    """Read classes as they are written on the command line.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        ``ID:NAME`` or ``ID:NAME:KIND``; without a kind, a class of a semantic task is stuff and any other one things.
+    task : str
+
+    Returns
+    -------
+    tuple of Class
+        By rising id.
+
+    Raises
+    ------
+    OptionError
+        One cannot be read, ids are not 1, 2, 3, ..., stuff comes after things, or the kinds do not fit the task.
+
+    Examples
+    --------
+    >>> [(c.id, c.name, c.countable) for c in parse(["1:membrane:stuff", "2:neurite:thing"], "panoptic")]
+    [(1, 'membrane', False), (2, 'neurite', True)]
+    """
+    classes = tuple(sorted((_class(text, task) for text in texts), key=lambda c: c.id))
+    if [c.id for c in classes] != list(range(1, len(classes) + 1)) or len(classes) > 255:
+        raise OptionError(f"the ids of the classes are {', '.join(str(c.id) for c in classes)}", "1, 2, 3, ... without gaps, 255 at most")
+    check(classes, task, "--classes")
+    return classes
+
+
+def _class(text: str, task: str) -> Class:
+    parts = [part.strip() for part in text.split(":")]
+    if len(parts) not in (2, 3) or not parts[0].isdecimal() or not parts[1] or (len(parts) == 3 and parts[2] not in KINDS):
+        raise OptionError(f"class {text!r} cannot be read", _WRITTEN)
+    number = int(parts[0])
+    return Class(number, parts[1], COLORS[(number - 1) % len(COLORS)], KINDS[parts[2]] if len(parts) == 3 else task != "semantic")
+
+
+def check(classes: Sequence[Class], task: str, where: str) -> None:
+    """Refuse classes whose order or kinds do not fit.
+
+    Raises
+    ------
+    OptionError
+    """
+    told = ", ".join(f"{c.id} {c.name} ({'thing' if c.countable else 'stuff'})" for c in classes)
+    if sorted(classes, key=lambda c: c.countable) != list(classes):
+        raise OptionError(f"in {where} stuff comes after things: {told}", "stuff first")
+    kinds = {c.countable for c in classes}
+    needed = {"semantic": {False}, "instance": {True}, "panoptic": {False, True}}[task]
+    if kinds != needed:
+        words = {"semantic": "stuff only", "instance": "things only", "panoptic": "at least one class of stuff and one of things"}[task]
+        raise OptionError(f"the classes of {where} are {told}", f"{words} for the task {task}", f"Say which they are: {_WRITTEN}.")
+
+
+def found(labels: Sequence[Segmentation], task: str) -> tuple[Class, ...]:
+    """The classes where the user names none: those of the label files, else those that the task means.
+
+    Raises
+    ------
+    InputError
+        The label files have different classes, or none where the task needs to know them.
+    OptionError
+        Their classes do not fit the task.
+    """
+    told = {tuple(s.classes) for s in labels if is_told(s)}
+    if len(told) > 1:
+        raise InputError("label files have different classes", "the same in all", f"Say which they are: {_WRITTEN}.")
+    if told:
+        classes = told.pop()
+        check(classes, task, "the label files")
+        return classes
+    if task == "instance":
+        return (Class(1, "object"),)
+    if task == "panoptic":
+        raise InputError("the label files do not say which classes there are", "stuff and things by name", f"Say which they are: {_WRITTEN}.")
+    top = max(int(s.labels.max(initial=0)) for s in labels)
+    if top > 255:
+        raise InputError(
+            f"the label files have ids up to {top}", "class ids up to 255 for the task semantic", "If the ids are objects, use --task instance."
+        )
+    return tuple(Class(k, f"class {k}", COLORS[(k - 1) % len(COLORS)], countable=False) for k in range(1, top + 1))
+
+
+def is_told(labels: Segmentation) -> bool:
+    """Whether a label file says which classes it has; without a word about them it is read as of one class ``object``."""
+    return [c.name for c in labels.classes] != ["object"]
+
+
+def class_of(labels: Segmentation, ids: NDArray[np.integer], classes: Sequence[Class], name: str) -> dict[int, int]:
+    """The class of each id: by the file's own table, else ids up to the number of stuff classes are those classes, and others things.
+
+    Raises
+    ------
+    InputError
+        There are several classes of things and no table, or an id that is no class.
+    """
+    if is_told(labels):
+        table: Mapping[int, int] = dict(zip(labels.segments["id"].tolist(), labels.segments["class_id"].tolist(), strict=True))
+        unknown = sorted({table[int(i)] for i in ids} - {c.id for c in classes})
+        if unknown:
+            raise InputError(f"labels {name} have segments of class {unknown[0]}", f"classes 1 to {len(classes)}")
+        return {int(i): int(table[int(i)]) for i in ids}
+    stuff, things = [c.id for c in classes if not c.countable], [c.id for c in classes if c.countable]
+    others = [int(i) for i in ids if int(i) not in stuff]
+    if others and len(things) != 1:
+        found = f"labels {name} have the id {others[0]}"
+        if not things:
+            raise InputError(found, f"ids of classes, 0 to {len(stuff)}", "If ids are objects, use --task instance.")
+        raise InputError(f"{found}, and there are {len(things)} classes of things", "one class of things, or label files with a table of classes")
+    return {int(i): int(i) if int(i) in stuff else things[0] for i in ids}
