@@ -30,6 +30,7 @@ from skimage.segmentation import watershed
 
 from napari_segsuite import arrays, metrics
 from napari_segsuite.codecs import centers, pieces
+from napari_segsuite.codecs.places import maxima
 from napari_segsuite.engine import link, tiles
 from napari_segsuite.models import load_model
 
@@ -137,7 +138,7 @@ def floor(maps: Maps) -> NDArray[np.integer]:
 def _peaks(maps: Maps, options: dict[str, Any]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     o = {**centers.DEFAULTS, **options}
     thing = centers.kinds(maps["semantic"], o["foreground"]) > 0
-    return centers._peaks(maps["center"][0], max(1, round(255 * o["center"])), [int(o["window"])] * 2), thing
+    return maxima(maps["center"][0], max(1, round(255 * o["center"])), [int(o["window"])] * 2), thing
 
 
 def cleaned(labels: NDArray[np.integer], maps: Maps, options: dict[str, Any]) -> NDArray[np.integer]:

@@ -182,9 +182,10 @@ def untrained() -> Callable[..., TorchModel]:
                 head.weight /= value.std()
                 head.bias.copy_((head.bias - value.mean((0, *range(2, value.ndim)))) / value.std())
         axes = "zyx"[-dims:]
-        small = {"longest": 4, "second": 2, "search": 3, "window": 2} if representation == "centers" else {}
+        near = {"centers": {"longest": 4, "second": 2, "search": 3, "window": 2}, "flows": {"steps": 4, "search": 3, "window": 2, "least": 2}}
         about: dict[str, Any] = {
-            "tile": (12, 24, 24)[-dims:], "context": (2, 4, 4)[-dims:], "multiple": net.multiple, "codec_options": small, "diameter_px": 10.0,
+            "tile": (12, 24, 24)[-dims:], "context": (2, 4, 4)[-dims:], "multiple": net.multiple, "diameter_px": 10.0,
+            "codec_options": near.get(representation, {}),
             "net": {"name": "resunet", "kwargs": kwargs},
         }  # fmt: skip
         spec = ModelSpec(f"untrained{dims}d", axes, channels, heads, tuple(classes), representation, **{**about, **more})

@@ -24,7 +24,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from napari_segsuite import arrays, codecs
-from napari_segsuite.codecs import centers
 from napari_segsuite.engine import tiles
 from napari_segsuite.engine.plan import Options, resolve
 from napari_segsuite.engine.run import result, run
@@ -39,15 +38,19 @@ Array = NDArray[Any]
 FEW = settings(max_examples=25, deadline=None, derandomize=True)
 CELL = (Class(1, "cell"),)
 BOTH = (Class(1, "tissue", countable=False), Class(2, "cell"), Class(3, "debris"))
-NEAR = {"longest": 5, "second": 2, "search": 3, "window": 2, "center": 0.1}
-"""Options with which the decoder looks 16 voxels far, so that small frames have an inside and an outside."""
+NEAR: dict[str, dict[str, Any]] = {
+    "semantic": {},
+    "centers": {"longest": 5, "second": 2, "search": 3, "window": 2, "center": 0.1},
+    "flows": {"steps": 4, "search": 2, "window": 2, "smooth": 2, "least": 2},
+}
+"""Options with which the decoders look at most 16 voxels far, so that small frames have an inside and an outside."""
 
 
 # Codec --------------------------------------------------------------------------------------------------------------------------------
 
 
 def adversarial(shape: Sequence[int], classes: int, seed: int) -> dict[str, Array]:
-    """Integer maps as no network gives them: few different values, in patches, offsets up to the end of their range."""
+    """Integer maps, of all codecs, as no network gives them: few different values, in patches, vectors up to the end of their range."""
     rng = np.random.default_rng(seed)
     coarse = int(rng.integers(1, 6))
 
@@ -64,6 +67,7 @@ def adversarial(shape: Sequence[int], classes: int, seed: int) -> dict[str, Arra
         "semantic": patches(np.array([0, 127, 128, 255]), classes + 1).astype(np.uint8),
         "center": center.astype(np.uint8),
         "offset": patches(lengths, len(shape)).astype(np.int16),
+        "flow": patches(lengths, len(shape)).astype(np.int16),
     }
 
 
@@ -75,7 +79,7 @@ def decoded(
     at = tuple(slice(a, b) for a, b in around)
     seen = {key: np.ascontiguousarray(m[(slice(None), *at)]) for key, m in maps.items()}
     wanted = [slice(a - r, b - r) for (a, b), (r, _) in zip(box, around, strict=True)]
-    got = codecs.codec(name).assign(seen, classes, NEAR, [a for a, _ in around], shape, factor, wanted)
+    got = codecs.codec(name).assign(seen, classes, NEAR[name], [a for a, _ in around], shape, factor, wanted)
     assert got.shape == tuple(b - a for a, b in box)
     return [got.inside, got.kind, got.keys[got.number], got.heights[got.number], *got.scores]
 
@@ -87,7 +91,7 @@ def assert_a_region_is_decoded_as_in_the_whole(
     rng = np.random.default_rng(seed + 1)
     low = [int(rng.integers(0, n)) for n in shape]
     box = tuple((a, int(rng.integers(a + 1, n + 1))) for a, n in zip(low, shape, strict=True))
-    reach = margin or codecs.codec(name).reach(NEAR, factor)
+    reach = margin or codecs.codec(name).reach(NEAR[name], factor)
     part = decoded(name, maps, classes, box, reach, shape, factor)
     whole = decoded(name, maps, classes, box, shape, shape, factor)
     for one, other in zip(part, whole, strict=True):
@@ -105,27 +109,28 @@ GRIDS: list[tuple[tuple[int, ...], tuple[float, ...]]] = [
 
 
 @given(
-    st.sampled_from(["centers", "semantic"]),
+    st.sampled_from(["centers", "flows", "semantic"]),
     st.sampled_from(GRIDS),
     st.sampled_from([CELL, BOTH]),
     st.integers(0, 2**32 - 2),
 )
-@settings(FEW, max_examples=40)
+@settings(FEW, max_examples=60)
 def test_a_region_with_reach_around_it_is_decoded_as_in_the_whole(
     name: str, grid: tuple[Sequence[int], Sequence[float]], classes: Sequence[Class], seed: int
 ) -> None:
     assert_a_region_is_decoded_as_in_the_whole(name, grid[0], classes, grid[1], seed)
 
 
-def test_a_reach_that_is_too_small_is_found_out() -> None:
+@pytest.mark.parametrize(("name", "far", "margins"), [("centers", 5 + 2 + 3 + 2 + 4, (1, 4, 8)), ("flows", 2 * 4 + 2 + 2 + 2, (1, 4, 7, 9))])
+def test_a_reach_that_is_too_small_is_found_out(name: str, far: int, margins: Sequence[int]) -> None:
     """The test above can fail: with a third of the reach, or with each of its parts left out, some example differs."""
-    reach = centers.reach(NEAR, (1.0, 1.0))
-    assert reach == (5 + 2 + 3 + 2 + 4,) * 2
-    for margin in (1, 4, reach[0] // 2):
+    reach = codecs.codec(name).reach(NEAR[name], (1.0, 1.0))
+    assert reach == (far, far)
+    for margin in margins:
         caught = 0
         for seed in range(40):
             try:
-                assert_a_region_is_decoded_as_in_the_whole("centers", (64, 70), CELL, (1.0, 1.0), seed, (margin, margin))
+                assert_a_region_is_decoded_as_in_the_whole(name, (64, 70), CELL, (1.0, 1.0), seed, (margin, margin))
             except AssertionError:
                 caught += 1
         assert caught, f"no example noticed a margin of {margin}"
@@ -137,8 +142,8 @@ def test_a_reach_that_is_too_small_is_found_out() -> None:
 class Through:
     """A model that answers with its input: each channel of the image is a map. Whatever maps one wants go through the engine."""
 
-    def __init__(self, dims: int, classes: Sequence[Class], **options: Any) -> None:
-        heads = centers.heads(classes, dims)
+    def __init__(self, dims: int, classes: Sequence[Class], representation: str = "centers", **options: Any) -> None:
+        heads = codecs.codec(representation).heads(classes, dims)
         axes = "zyx"[-dims:]
         self.spec = ModelSpec(
             "through",
@@ -146,17 +151,17 @@ class Through:
             tuple(f"{h.name} {k}" for h in heads for k in range(h.channels)),
             heads,
             tuple(classes),
-            "centers",
+            representation,
             tile=(7, 16, 16)[-dims:],
             multiple=(1, 1, 1)[-dims:],
             context=(0, 3, 3)[-dims:],
             diameter_px=10.0,
             normalize={"method": "percentiles", "values": [0.0, 100.0]},
-            codec_options={**NEAR, **options},
+            codec_options={**NEAR[representation], **options},
         )
 
     def predict(self, batch: Array) -> Prediction:
-        """Channels as maps; offsets from -1 to 1 times 8 voxels."""
+        """Channels as maps; vectors from -1 to 1 times 8 voxels."""
         maps, at = {}, 0
         for head in self.spec.heads:
             value = batch[:, at : at + head.channels]
@@ -203,10 +208,6 @@ def assert_identical(one: Segmentation, other: Segmentation) -> None:
     assert one.provenance["limits"] == other.provenance["limits"]
 
 
-def channels_of(dims: int, classes: Sequence[Class]) -> int:
-    return len(classes) + 1 + 1 + dims
-
-
 @st.composite
 def cuts(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """A frame and a chunk for it, at most about 60 chunks."""
@@ -216,16 +217,23 @@ def cuts(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return shape, chunk
 
 
-@given(cuts(), st.sampled_from([CELL, BOTH]), st.sampled_from([None, 4.0, 7.0, 15.0]), st.booleans(), st.integers(0, 2**32 - 1))
+@given(
+    st.sampled_from(["centers", "flows"]),
+    cuts(),
+    st.sampled_from([CELL, BOTH]),
+    st.sampled_from([None, 4.0, 7.0, 15.0]),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
 @FEW
-@example(((9, 8), (1, 1)), BOTH, None, True, 1)
-@example(((5, 6, 7), (1, 2, 3)), CELL, 7.0, False, 2)
+@example("centers", ((9, 8), (1, 1)), BOTH, None, True, 1)
+@example("centers", ((5, 6, 7), (1, 2, 3)), CELL, 7.0, False, 2)
 def test_any_maps_are_segmented_the_same_in_any_chunks(
-    cut: tuple[tuple[int, ...], tuple[int, ...]], classes: Sequence[Class], diameter: float | None, orphans: bool, seed: int
+    name: str, cut: tuple[tuple[int, ...], tuple[int, ...]], classes: Sequence[Class], diameter: float | None, orphans: bool, seed: int
 ) -> None:
     shape, chunk = cut
-    model = Through(len(shape), classes, orphans=orphans)
-    image = arrays.as_image(picture(shape, channels_of(len(shape), classes), seed), "c" + "zyx"[-len(shape) :])
+    model = Through(len(shape), classes, name, orphans=orphans)
+    image = arrays.as_image(picture(shape, len(model.spec.channels), seed), "c" + "zyx"[-len(shape) :])
     wish = {"diameter_px": diameter, "min_size_px": 2, "channels": [str(i) for i in range(image.size("c"))]}
     whole = segmented(image, model, **wish)
     assert_identical(segmented(image, model, chunk=chunk, **wish), whole)
@@ -238,12 +246,14 @@ NETS: dict[str, tuple[tuple[int, ...], str, Sequence[Class], dict[str, Any], lis
     "2D": ((53, 61), "yx", CELL, {}, [(53, 61), (17, 61), (30, 19), (64, 7)]),
     "2D, panoptic": ((50, 40), "yx", BOTH, {}, [(13, 17)]),
     "2D, by contact": ((50, 40), "yx", BOTH, {"representation": "semantic"}, [(13, 17), (50, 1)]),
+    "2D, along flows": ((53, 61), "yx", BOTH, {"representation": "flows"}, [(17, 61), (30, 19)]),
     "2D, enlarged": ((40, 33), "yx", CELL, {"diameter_px": 6.0}, [(11, 33), (13, 14)]),
     "2D, made smaller": ((80, 67), "yx", CELL, {"diameter_px": 23.0}, [(80, 20), (31, 37)]),
     "2D, mirrored": ((40, 33), "yx", CELL, {"flips": True}, [(11, 20)]),
     "time": ((3, 30, 31), "tyx", BOTH, {}, [(30, 12)]),
     "slices": ((3, 30, 31), "zyx", CELL, {"stack": "slices"}, [(12, 30)]),
     "3D": ((15, 26, 29), "zyx", CELL, {}, [(15, 13, 29), (4, 11, 17)]),
+    "3D, along flows": ((15, 26, 29), "zyx", CELL, {"representation": "flows"}, [(4, 11, 17)]),
     "3D, enlarged": ((9, 17, 15), "zyx", BOTH, {"diameter_px": 7.0}, [(4, 17, 6)]),
     "3D over time": ((2, 13, 14, 15), "tzyx", CELL, {}, [(6, 9, 15)]),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-NAMES = ("semantic", "centers")
+NAMES = ("semantic", "centers", "flows")
 
 
 def codec(name: str) -> ModuleType:

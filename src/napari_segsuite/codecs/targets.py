@@ -1,11 +1,13 @@
-"""Where the objects of a label image have their centres: what the `centers` codec teaches a network."""
+"""Where the objects of a label image have their centres, and how to get there: what the codecs `centers` and `flows` teach a network."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 SIGMA_RANGE = (1.5, 4.0)
 """Smallest and largest width of a centre's bump, in voxels."""
@@ -96,3 +98,75 @@ def sigmas(sizes: NDArray[np.int64], sampling: Sequence[float]) -> NDArray[np.fl
     relative = np.asarray(sampling, float) / min(sampling)
     side = (sizes * np.prod(relative)) ** (1 / d)
     return np.clip(0.12 * side, *SIGMA_RANGE)[:, None] / relative[None]
+
+
+def weights(things: NDArray[np.integer], ids: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What an object's voxels count in the loss of its vectors: the inverse root of its size, so that a small object counts nearly as a large one.
+
+    Returns
+    -------
+    (1, *spatial) float32
+    """
+    out = np.zeros(things.shape, np.float32)
+    inside = things > 0
+    out[inside] = 1 / np.sqrt(sizes[np.searchsorted(ids, things[inside])])
+    return out[None]
+
+
+def neighbours(labels: NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.int8], NDArray[np.int32]]:
+    """Which voxels of one object are next to each other, corners included.
+
+    Returns
+    -------
+    inside : (n,) intp
+        Flat indices of the voxels that are not background.
+    steps : (3**d, d) int8
+        The steps to a voxel's neighbours and itself.
+    beside : (n, 3**d) int32
+        Number of the voxel of the same object that each step leads to, from 0 in the order of `inside`; n where there is none.
+    """
+    padded = np.pad(labels, 1)
+    at = np.flatnonzero(padded)
+    steps = np.array(list(product((-1, 0, 1), repeat=labels.ndim)), np.int8)
+    far = steps @ (np.array(padded.strides) // padded.itemsize)
+    number = np.full(padded.size, len(at), np.int32)
+    number[at] = np.arange(len(at), dtype=np.int32)
+    line = padded.ravel()
+    beside = np.empty((len(at), len(steps)), np.int32)
+    for k, step in enumerate(far):
+        beside[:, k] = np.where(line[at + step] == line[at], number[at + step], len(at))
+    return np.flatnonzero(labels), steps, beside
+
+
+def diffused(beside: NDArray[np.int32], steps: NDArray[np.int8], sources: NDArray[np.intp], sampling: Sequence[float]) -> NDArray[np.float64]:
+    """Heat that is put in at the sources again and again, and lost at the objects' borders, after it came to the last voxel and four times as long.
+
+    At any time a voxel is colder than one of its neighbours unless it is a source, so that going to the warmest leads there.
+
+    Parameters
+    ----------
+    beside, steps
+        See `neighbours`.
+    sources : (K,) intp
+        Numbers of voxels.
+    sampling : d floats
+        Voxel size per axis; heat passes slowly where voxels are long.
+
+    Returns
+    -------
+    (n + 1,) float64
+        The last is 0: what is outside.
+    """
+    count = len(beside)
+    slow = (min(sampling) / np.asarray(sampling, float)) ** 2 / 3
+    shares = np.where(steps == 0, 1 - 2 * slow, slow).prod(1)
+    there = beside < count
+    ends = np.concatenate([[0], np.cumsum(there.sum(1))]).astype(np.int32)
+    spread = csr_array((np.broadcast_to(shares, beside.shape)[there], beside[there], ends), shape=(count, count))
+    fresh = np.bincount(sources, minlength=count) * 1e290  # so much, because far away it is soon less than a float can tell from 0
+    heat, warm, times = fresh, 0, 0
+    while int(np.count_nonzero(heat)) > warm:
+        heat, warm, times = spread @ heat + fresh, int(np.count_nonzero(heat)), times + 1
+    for _ in range(3 * times):
+        heat = spread @ heat + fresh
+    return np.append(heat, 0)
