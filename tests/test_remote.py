@@ -182,6 +182,8 @@ def test_a_folder_of_stores(there: str, image: Image, segsuite: Callable[..., An
     again = segsuite("segment", f"{there}/in/*.zarr", "--model", "otsu", "--out", f"{there}/out", "--format", "ome-zarr", "--progress", "none")
     assert again.code == 0
     assert again.out.count("already done") == 2
+    scores = segsuite("evaluate", f"{there}/out/a_labels.ome.zarr", f"{there}/out/b_labels.ome.zarr", "--json")
+    assert json.loads(scores.out)["ap"]["0.5"] == 1
     about = segsuite("info", f"{there}/out/a_labels.ome.zarr", "--json")
     assert json.loads(about.out)["finished"] is True
 
@@ -200,6 +202,8 @@ def test_what_cannot_be_reached_is_said(there: str, tmp_path: Path, monkeypatch:
     assert place("C:\\data\\a.zarr").name.endswith("a.zarr")
     with pytest.raises(InputError, match=r"'nosuch://a' is a URL of a kind that fsspec does not know"):
         place("nosuch://a")
+    with pytest.raises(InputError, match=r"'s3:/a/b' looks like a URL with a slash too few\. Needed: s3://a/b"):
+        place("s3:/a/b")
     with pytest.raises(InputError, match=r"No file at memory://there/a\.ome\.zarr"):
         read(f"{there}/a.ome.zarr")
     with pytest.raises(SystemExit):
@@ -304,6 +308,9 @@ def test_killed_and_gone_on_with_in_an_object_store(
     assert again.returncode == 0, again.stderr
     assert_equal(read_segmentation(out), whole)
     assert not [name for name in place(out).fs.find(place(out).path) if ".segsuite" in name]  # type: ignore[attr-defined]
+    fewer = segment(store, "otsu", out=out, chunk=CHUNK, min_size_px=400, overwrite=True)
+    assert len(fewer.segments["id"]) < len(whole.segments["id"])
+    assert names_in(place(out).parent) == {"otsu", "zarr.json"}
 
 
 def test_a_bucket_that_is_not_there(bucket: tuple[str, dict[str, str]], tmp_path: Path, image: Image) -> None:

@@ -177,8 +177,8 @@ def _add_train(commands: Any) -> None:
 
 def _add_evaluate(commands: Any) -> None:
     evaluate = _command(commands, "evaluate", "compare results with the truth")
-    evaluate.add_argument("pred", type=Path, metavar="PRED", help="labels: a file, or a folder of files")
-    evaluate.add_argument("true", type=Path, metavar="TRUTH", help="labels of the same shape: a file, or a folder with files of the same names")
+    evaluate.add_argument("pred", type=_place, metavar="PRED", help="labels: a file, or a folder of files")
+    evaluate.add_argument("true", type=_place, metavar="TRUTH", help="labels of the same shape: a file, or a folder with files of the same names")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.add_argument("--ignore-label", type=int, metavar="ID", help="voxels with this id in the truth are left out")
     evaluate.set_defaults(command=_evaluate)
@@ -235,9 +235,11 @@ def _dry_run(args: argparse.Namespace, batch: Batch) -> int:
     from napari_segsuite.batch import forecasts
 
     failures = 0
-    for told in forecasts(args.inputs, batch, args.workers or 1):
-        say(json.dumps(told))
-        failures += "error" in told
+    with shower("none" if args.progress == "json" else args.progress) as show:
+        show.progress("forecast", 0, 1, "computing one tile to see how long it takes")
+        for told in forecasts(args.inputs, batch, args.workers or 1):
+            show.line(json.dumps(told))
+            failures += "error" in told
     return 1 if failures else 0
 
 

@@ -12,8 +12,7 @@ from uuid import uuid4
 from napari_segsuite.engine.options import Options
 from napari_segsuite.errors import OptionError, OutputError
 from napari_segsuite.io import module_of, sidecars_of
-from napari_segsuite.io.faults import writing
-from napari_segsuite.io.place import canonical, is_remote, make_folder, put_remote, remove
+from napari_segsuite.io.place import canonical, from_there, is_remote, make_folder, put_remote, remove
 from napari_segsuite.pairing import stem
 
 SUFFIX = {"tif": ".tif", "ome-zarr": ".ome.zarr"}
@@ -85,10 +84,14 @@ def check_output(batch: Batch) -> None:
 def _check_url(folder: Path) -> None:
     """Write a small file to a URL and delete it: rights and addresses show only then."""
     probe = folder / f".segsuite-{uuid4().hex[:12]}"
-    with writing(probe):
-        make_folder(folder)
-        put_remote(probe, b"")
-        remove(probe)
+    try:
+        with from_there(folder):
+            make_folder(folder)
+            put_remote(probe, b"")
+            remove(probe)
+    except OSError as error:
+        do = "Check the name and the rights, or choose another --out."
+        raise OutputError(f"nothing can be written to {folder}: {str(error).partition(chr(10))[0]}", do=do) from error
 
 
 def check_targets(sources: Sequence[Path], batch: Batch) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 _URL = re.compile(r"(?P<protocol>[a-z0-9+.-]{2,})://(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+_TYPED = re.compile(r"[a-z][a-z0-9+.-]+:/(?!/)", re.IGNORECASE)
 WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oci", "oss", "memory"}
 """Protocols whose writes are seen whole or not at all; elsewhere a file is written beside its name and renamed."""
 
@@ -56,6 +57,8 @@ def place(where: str | os.PathLike[str]) -> Path:
         return where if is_remote(where) else Path(where)  # type: ignore[return-value]
     found = _URL.fullmatch(where)
     if found is None:
+        if _TYPED.match(where):
+            raise InputError(f"{where!r} looks like a URL with a slash too few", f"{where.replace(':/', '://', 1)}, or a path without ':/'")
         return Path(where)
     if found["protocol"].lower() in ("file", "local"):
         from urllib.request import url2pathname
@@ -142,10 +145,17 @@ def remove(path: Path) -> None:
 
 def rename(path: Path, other: Path) -> None:
     """Give a file or folder another name; an object store copies what is in it for that."""
-    if is_remote(path):
-        path.fs.mv(path.path, other.path, recursive=True)  # type: ignore[attr-defined]
-    else:
+    if not is_remote(path):
         os.replace(path, other)
+        return
+    # File by file, since what a service lists as folders cannot be copied.
+    fs: Any = path.fs  # type: ignore[attr-defined]
+    root, files = path.path.rstrip("/"), fs.find(path.path)  # type: ignore[attr-defined]
+    copies = [other.path.rstrip("/") + name[len(root) :] for name in files]  # type: ignore[attr-defined]
+    for copy in copies if _fs(path) not in WHOLE else ():
+        fs.makedirs(copy.rpartition("/")[0], exist_ok=True)
+    fs.copy(files, copies, on_error="raise")
+    remove(path)
 
 
 def put_remote(path: Path, data: bytes) -> None:
