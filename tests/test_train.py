@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from napari_segsuite import SegsuiteError, evaluate, load_model, load_spec, read_segmentation, segment, training, write
 from napari_segsuite.arrays import as_image
-from napari_segsuite.cli import add_options
 from napari_segsuite.codecs import centers
 from napari_segsuite.errors import ModelError
+from napari_segsuite.flags import add_options
 from napari_segsuite.models.folder import save
 from napari_segsuite.models.nets import ResUNet
 from napari_segsuite.synthetic import nuclei

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import logging
 import sys
-import types as python_types
 import typing
 import warnings
 from collections.abc import Sequence
-from dataclasses import Field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +17,14 @@ if typing.TYPE_CHECKING:
     from napari_segsuite.batch import Batch
 
 from napari_segsuite._version import __version__
-from napari_segsuite.engine.options import Options, hints
 from napari_segsuite.errors import MissingExtra, OptionError, SegsuiteError
+from napari_segsuite.flags import add_options, options_of, output, where
 from napari_segsuite.terminal import SIGNAL, complain, say, shower, stoppable
 
 _PROGRESS = (
     "bar: on standard error; json: one JSON object per line on standard output, whose 'event' is progress, done, skipped or failed; "
     "auto: a bar if standard error is a terminal, else none [auto]"
 )
-_METAVARS = {str: "NAME", int: "INTEGER", float: "NUMBER"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,80 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return SIGNAL + int(stop.args[0] if stop.args else 2)
 
 
-def options_of(args: argparse.Namespace) -> Options:
-    """Collect the flags that are fields of `Options`."""
-    return Options(**{f.name: getattr(args, f.name) for f in fields(Options)})
-
-
-def add_options(parser: argparse.ArgumentParser, kind: Any = Options, needed: Sequence[str] = ()) -> None:
-    """Add one flag per field of `Options`, or of other wishes, of which some must be given: ``diameter_px`` becomes ``--diameter-px``."""
-    usual, more = parser.add_argument_group("what to do"), parser.add_argument_group("for special cases")
-    for f in fields(kind):
-        group = more if f.metadata["advanced"] else usual
-        told = _flag(hints(kind)[f.name], f.metadata["unit"]) | ({"required": True} if f.name in needed else {})
-        group.add_argument(f"--{f.name.replace('_', '-')}", dest=f.name, default=f.default, help=_help(f), **told)
-
-
-def _flag(hint: Any, unit: str) -> dict[str, Any]:
-    """What argparse must know of a field's type."""
-    inner = [a for a in typing.get_args(hint) if a is not python_types.NoneType]
-    if hint is bool:
-        return {"action": argparse.BooleanOptionalAction}
-    if typing.get_origin(hint) is typing.Literal:
-        return {"choices": inner}
-    if typing.get_origin(hint) is tuple:
-        return {"type": _names if inner[0] is str else _numbers, "metavar": f"{_METAVARS[inner[0]]},..."}
-    kind = inner[0] if inner else hint
-    return {"type": kind, "metavar": unit.upper() or _METAVARS[kind]}
-
-
-def _names(text: str) -> tuple[str, ...]:
-    """Names between commas; one that holds a comma itself, or spaces at its ends, stands in double quotes.
-
-    >>> _names('DAPI, "GFP, 488 nm"')
-    ('DAPI', 'GFP, 488 nm')
-    """
-    return tuple(name for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True) for name in row if name)
-
-
-def _out(text: str) -> Path:
-    """A path; never nothing, as from a variable that is not set, which would be the current folder."""
-    path = _place(text)
-    if not text.strip():
-        raise argparse.ArgumentTypeError("is empty; '.' is the current folder")
-    if path.suffix.lower() in (".csv", ".json", ".txt", ".npy", ".nii", ".gz", ".h5"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a folder nor a path ending in .ome.zarr, .tif or .png")
-    if path.suffix.lower() in (".tif", ".tiff", ".png") and text.endswith(("/", "\\")):
-        raise argparse.ArgumentTypeError(f"{text!r} ends like a folder and like a file")
-    return path
-
-
-def _place(text: str) -> Path:
-    """A path, or a URL of a kind that can be reached."""
-    from napari_segsuite.io.place import place
-
-    try:
-        return place(text)
-    except SegsuiteError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        numbers = tuple(int(part) for part in text.replace(",", " ").split())
-        if not numbers:
-            raise ValueError("nothing")
-        return numbers
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not whole numbers like 32,256,256") from None
-
-
-def _help(f: Field[Any]) -> str:
-    bounds = f" ({f.metadata['ge']:.15g} to {f.metadata['le']:.15g})" if f.metadata["ge"] is not None and f.metadata["le"] is not None else ""
-    default = "" if f.default in (None, (), False, "") else f" [{f.default}]"
-    return f"{f.metadata['help']}{bounds}{default}".replace("%", "%%")
-
-
 def _parser() -> argparse.ArgumentParser:
     what = "Segment microscopy and medical images in two and three dimensions."
     parser = argparse.ArgumentParser(prog="segsuite", allow_abbrev=False, description=what)
@@ -132,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_models(commands)
     about = _command(commands, "info", "what an image or a result is, and how far a run is")
-    about.add_argument("path", type=_place, metavar="PATH", help="a file or a zarr store")
+    about.add_argument("path", type=where, metavar="PATH", help="a file or a zarr store")
     about.add_argument("--json", action="store_true", help="print one JSON object")
     about.set_defaults(command=_info)
     demo = _command(commands, "demo", "segment a picture that comes with the install")
@@ -149,7 +71,7 @@ def _command(commands: Any, name: str, what: str) -> Any:
 def _add_segment(commands: Any) -> None:
     segment = _command(commands, "segment", "segment files, patterns or folders")
     segment.add_argument("inputs", nargs="+", metavar="INPUT", help="files, patterns such as 'plates/*.tif', or folders")
-    segment.add_argument("--out", type=_out, required=True, help="a folder; or, for one input, a path ending in .ome.zarr or .tif")
+    segment.add_argument("--out", type=output, required=True, help="a folder; or, for one input, a path ending in .ome.zarr or .tif")
     segment.add_argument("--format", choices=["tif", "ome-zarr"], help="of the labels in a folder [tif]")
     segment.add_argument("--axes", help="what the stored axes are, where a file does not say: letters of tczyx")
     segment.add_argument("--scene", help="number or name of the image in files that hold several")
@@ -177,8 +99,8 @@ def _add_train(commands: Any) -> None:
 
 def _add_evaluate(commands: Any) -> None:
     evaluate = _command(commands, "evaluate", "compare results with the truth")
-    evaluate.add_argument("pred", type=_place, metavar="PRED", help="labels: a file, or a folder of files")
-    evaluate.add_argument("true", type=_place, metavar="TRUTH", help="labels of the same shape: a file, or a folder with files of the same names")
+    evaluate.add_argument("pred", type=where, metavar="PRED", help="labels: a file, or a folder of files")
+    evaluate.add_argument("true", type=where, metavar="TRUTH", help="labels of the same shape: a file, or a folder with files of the same names")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.add_argument("--ignore-label", type=int, metavar="ID", help="voxels with this id in the truth are left out")
     evaluate.set_defaults(command=_evaluate)

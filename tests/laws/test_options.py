@@ -20,10 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_segsuite.arrays import as_image
-from napari_segsuite.cli import add_options, options_of
 from napari_segsuite.engine.options import Options, check, hints
 from napari_segsuite.engine.plan import resolve
 from napari_segsuite.errors import OptionError
+from napari_segsuite.flags import add_options, options_of
 from napari_segsuite.models import load_spec
 
 FEW = settings(max_examples=60, deadline=None)

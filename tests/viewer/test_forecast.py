@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +13,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from napari.components import ViewerModel
 from pytestqt.qtbot import QtBot
 
 from napari_segsuite import arrays
 from napari_segsuite.engine.plan import Options, resolve
 from napari_segsuite.models import load_spec
 from napari_segsuite.synthetic import nuclei
-from napari_segsuite.viewer import child as child_module
 from napari_segsuite.viewer import forecast, stores
 from napari_segsuite.viewer.appraise import Repeated, appraise, light
 from napari_segsuite.viewer.forecast import words
 from napari_segsuite.viewer.segment import SegmentDock
 
 TOLD = {"seconds": 600.0, "ram_bytes": 2e9, "disk_bytes": 3e9, "vram_bytes": 0, "chunks": 40}
-
-
-@pytest.fixture
-def viewer() -> Any:
-    return ViewerModel()
-
-
-@pytest.fixture
-def dock(viewer: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> Iterator[SegmentDock]:
-    monkeypatch.setattr(child_module, "NEEDED", ("napari_segsuite.engine.chunk",))
-    dock = SegmentDock(viewer)
-    qtbot.addWidget(dock)
-    dock.form.set_value(Options(model="otsu"))
-    yield dock
-    dock.child.close()
 
 
 def test_it_fits_or_says_what_does_not() -> None:

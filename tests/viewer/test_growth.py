@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from napari.components import ViewerModel
 from napari.layers import Labels
 from pytestqt.qtbot import QtBot
 
@@ -31,21 +30,9 @@ SHAPE = (48, 128, 192)  # 72 chunks, two levels
 
 
 @pytest.fixture
-def viewer() -> Any:
-    return ViewerModel()
-
-
-@pytest.fixture
-def dock(viewer: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> Iterator[SegmentDock]:
-    monkeypatch.setattr(child_module, "NEEDED", ("napari_segsuite.engine.chunk",))
-    dock = SegmentDock(viewer)
-    qtbot.addWidget(dock)
+def dock(dock: SegmentDock) -> SegmentDock:
     dock.form.set_value(Options(model="otsu", chunk=CHUNK))
-    yield dock
-    for job in dock._jobs:
-        job.cancel()
-        job.finished.wait(20)
-    dock.child.close()
+    return dock
 
 
 @pytest.fixture(scope="module")

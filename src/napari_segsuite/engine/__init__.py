@@ -40,10 +40,8 @@ def segment(
         call again goes on where the last one was stopped; the labels of the result stay on disk. By default the result is in memory.
     executor : concurrent.futures.Executor, optional
         Who computes: processes, or a dask cluster (``client.get_executor(pure=False)``). By default this process.
-    workers : int
-        Tasks that the executor works on at once; only with `out`.
-    overwrite : bool
-        Replace another result, or an unfinished run of another job, at `out`.
+    workers, overwrite
+        With `out`: tasks that the executor works on at once; replace another result, or an unfinished run of another job.
     **options
         Fields of `engine.plan.Options`.
 

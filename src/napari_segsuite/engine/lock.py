@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from napari_segsuite.errors import OutputError
 from napari_segsuite.io.faults import writing
-from napari_segsuite.io.place import from_there, is_remote, make_folder, remove
+from napari_segsuite.io.place import from_there, is_remote, make_folder, remove, service
 
 BEAT_S = 3.0
 """A lease is renewed this often."""
@@ -110,7 +110,8 @@ class _Lease:
     def _made(self) -> bool:
         """Write it unless it is there."""
         try:
-            self._path.fs.pipe_file(self._path.path, self._told(), mode="create")  # type: ignore[attr-defined]
+            fs, name = service(self._path)
+            fs.pipe_file(name, self._told(), mode="create")
         except FileExistsError:
             return False
         return True
@@ -141,7 +142,8 @@ class _Lease:
                     self._lost = True
                     return
                 self._beats += 1
-                self._path.fs.pipe_file(self._path.path, self._told())  # type: ignore[attr-defined]
+                fs, name = service(self._path)
+                fs.pipe_file(name, self._told())
 
     def _told(self) -> bytes:
         return json.dumps({"owner": self._owner, "beat": self._beats, "host": platform.node(), "pid": os.getpid()}).encode()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures as cf
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from napari_segsuite.types import Segmentation
 
@@ -37,3 +37,35 @@ def waited(future: cf.Future[T], progress: Progress) -> Generator[Progress, None
         return future.result()
     finally:
         future.cancel()
+
+
+def watched(steps: Generator[Progress, None, T], check: Callable[[], None]) -> Generator[Progress, None, T]:
+    """Do steps as long as a check before each does not complain."""
+    try:
+        while True:
+            check()
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                return cast("T", stop.value)
+            yield step
+    finally:
+        steps.close()
+
+
+def drained(steps: Generator[Progress, None, T], show: Callable[[Progress], object] | None = None) -> T:
+    """Do all steps, and give what they return.
+
+    Parameters
+    ----------
+    steps : generator
+    show : callable, optional
+        Called with every `Progress`.
+    """
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as stop:
+            return cast("T", stop.value)
+        if show is not None:
+            show(step)

@@ -25,7 +25,7 @@ import numpy as np
 from napari_segsuite.engine import gather, scratch
 from napari_segsuite.engine.layout import At
 from napari_segsuite.engine.plan import Plan
-from napari_segsuite.engine.progress import MEASURING, WAIT_S, Run, waited
+from napari_segsuite.engine.progress import MEASURING, WAIT_S, Run, drained, waited
 from napari_segsuite.engine.progress import Progress as Progress
 from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.models import load_spec
@@ -167,7 +167,7 @@ def _collect(plan: Plan, image: Image, spec: ModelSpec, chunks: Iterator[Told]) 
     return frames
 
 
-def result(steps: Run, progress: Callable[[Progress], object] = lambda _: None) -> Segmentation:
+def result(steps: Run, progress: Callable[[Progress], object] | None = None) -> Segmentation:
     """Drain a run.
 
     Raises
@@ -175,16 +175,12 @@ def result(steps: Run, progress: Callable[[Progress], object] = lambda _: None) 
     SegsuiteError
         What went wrong, in plain words.
     """
-    while True:
-        try:
-            progress(next(steps))
-        except StopIteration as stop:
-            value: Segmentation = stop.value
-            return value
-        except _worker_died() as error:
-            raise SegsuiteError(
-                "the process that computed the segmentation ended unexpectedly", do="It may have run out of memory: choose a smaller batch or chunk."
-            ) from error
+    try:
+        return drained(steps, progress)
+    except _worker_died() as error:
+        raise SegsuiteError(
+            "the process that computed the segmentation ended unexpectedly", do="It may have run out of memory: choose a smaller batch or chunk."
+        ) from error
 
 
 def _worker_died() -> tuple[type[Exception], ...]:

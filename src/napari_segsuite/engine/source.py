@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_segsuite.engine import measure
 from napari_segsuite.io.faults import reading
-from napari_segsuite.io.place import exists, from_there, is_remote, place
+from napari_segsuite.io.place import exists, from_there, is_remote, place, service
 from napari_segsuite.types import Image
 
 _METADATA = ("zarr.json", ".zattrs", ".zarray", ".zgroup", ".zmetadata")
@@ -36,9 +36,10 @@ def _remote_identity(path: Path, scene: int | str | None) -> dict[str, Any]:
     total, size = 0, 0
     found: dict[str, dict[str, Any]] = {}
     with suppress(OSError), from_there(path):  # of a web server that lists nothing, only the name tells, and what the plan knows
-        found = path.fs.find(path.path, detail=True)  # type: ignore[attr-defined]
+        fs, root = service(path)
+        found = fs.find(root, detail=True)
     for name in sorted(found):
-        parts = name[len(path.path.rstrip("/")) :].strip("/").split("/")  # type: ignore[attr-defined]
+        parts = name[len(service(path)[1]) :].strip("/").split("/")
         if parts[-1] in _METADATA or "labels" in parts:
             continue
         told = found[name]

@@ -3,7 +3,7 @@
 1. `_label`    tiles and chunks, in any order, by any executor (`schedule.Labelling`)
 2. `_link`     frame by frame: join pieces, number segments
 3. `_write`    the result and its pyramid, block by block
-4. `_finish`   the table and the metadata that call it a result
+4. `_close`    the table and the metadata that call it a result
 
 Everything that is done is a record on disk (`work.Work`), written atomically. Who starts the same run again begins with what is there.
 """
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from napari_segsuite.engine import scratch, tasks
 from napari_segsuite.engine.gather import Tally
 from napari_segsuite.engine.layout import Layout, chunk_of
 from napari_segsuite.engine.plan import Plan
-from napari_segsuite.engine.progress import MEASURING, Progress, Run, waited
+from napari_segsuite.engine.progress import MEASURING, Progress, Run, waited, watched
 from napari_segsuite.engine.schedule import Labelling, Pool, Task
 from napari_segsuite.engine.tasks import Job, block_name, name_of
 from napari_segsuite.engine.work import INPUT, Begun, Work, before, begin_job, finish, locked
@@ -34,8 +34,6 @@ from napari_segsuite.errors import OptionError, SegsuiteError
 from napari_segsuite.io import faults, label_store, read_segmentation
 from napari_segsuite.io.label_store import LabelStore
 from napari_segsuite.types import Image, Model, ModelSpec
-
-T = TypeVar("T")
 
 SHARE = {"label": 0.9, "link": 0.02, "write": 0.08}
 """Rough share of the time, for the progress bar."""
@@ -98,23 +96,9 @@ def run_store(
         work, plan, far = yield from _begun(begun, plan, image, spec, out, source, hands, here=executor is None)
         job = Job(plan, far, spec, work, store_of(plan, image, out, store.version), model)
         steps = _done(job, image, Pool(hands, 2 * workers), check, 1 if executor is None else 2 * workers)
-        job, tally, checked = yield from _watched(steps, mine)
+        job, tally, checked = yield from watched(steps, mine)
         _close(job, tally, started, {**({INPUT: source} if source else {}), **checked}, resumed=begun is not None)
     return read_segmentation(out)
-
-
-def _watched(steps: Generator[Progress, None, T], mine: Callable[[], None]) -> Generator[Progress, None, T]:
-    """Do steps as long as the store is ours."""
-    try:
-        while True:
-            mine()
-            try:
-                step = next(steps)
-            except StopIteration as stop:
-                return cast("T", stop.value)
-            yield step
-    finally:
-        steps.close()
 
 
 def _close(job: Job, tally: Tally, started: float, more: Mapping[str, Any], *, resumed: bool) -> None:

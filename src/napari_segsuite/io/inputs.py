@@ -5,12 +5,11 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from napari_segsuite.errors import InputError
 from napari_segsuite.io.faults import check_is_there
 from napari_segsuite.io.geometry import stem_of
-from napari_segsuite.io.place import has_metadata, is_remote, names_in, place
+from napari_segsuite.io.place import has_metadata, is_remote, names_in, place, service
 
 MODULES = {
     "tiff": (".tif", ".tiff", ".btf", ".tf8"),
@@ -99,8 +98,8 @@ def _expand_url(path: Path) -> list[Path]:
         check_is_there(path)
         return [path]
     if glob.has_magic(str(path)):
-        fs: Any = path.fs  # type: ignore[attr-defined]
-        found = [path.with_segments(one) for one in fs.glob(path.path)]  # type: ignore[attr-defined]
+        fs, pattern = service(path)
+        found = [path.with_segments(one) for one in fs.glob(pattern)]  # type: ignore[attr-defined]
     else:
         check_is_there(path)
         if has_metadata(path):

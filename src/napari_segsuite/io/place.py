@@ -88,6 +88,11 @@ def is_remote(path: object) -> bool:
     return not isinstance(path, str | Path) and hasattr(path, "fs")
 
 
+def service(path: Any) -> tuple[Any, str]:
+    """The file system of fsspec that a URL lies in, and what it is called there."""
+    return path.fs, str(path.path).rstrip("/")
+
+
 def exists(path: Path) -> bool:
     """Whether there is something, be it a link that leads nowhere."""
     return path.exists() if is_remote(path) else os.path.lexists(path)
@@ -117,15 +122,17 @@ def make_folder(path: Path) -> None:
     """Make a folder and those above it, where there is such a thing."""
     if not is_remote(path):
         path.mkdir(parents=True, exist_ok=True)
-    elif _fs(path) not in WHOLE:
-        path.fs.makedirs(path.path, exist_ok=True)  # type: ignore[attr-defined]
+    elif _protocol(path) not in WHOLE:
+        fs, name = service(path)
+        fs.makedirs(name, exist_ok=True)
 
 
 def names_in(folder: Path) -> set[str]:
     """Names of what lies in a folder; none where there is no folder."""
     try:
         if is_remote(folder):
-            return {str(entry).rstrip("/").rpartition("/")[2] for entry in folder.fs.ls(folder.path, detail=False)} - {""}  # type: ignore[attr-defined]
+            fs, root = service(folder)
+            return {str(entry).rstrip("/").rpartition("/")[2] for entry in fs.ls(root, detail=False)} - {""}
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries}
     except FileNotFoundError:
@@ -135,8 +142,9 @@ def names_in(folder: Path) -> set[str]:
 def remove(path: Path) -> None:
     """Delete a file or a folder with all that is in it, if it is there."""
     if is_remote(path):
+        fs, name = service(path)
         if path.exists():
-            path.fs.rm(path.path, recursive=True)  # type: ignore[attr-defined]
+            fs.rm(name, recursive=True)
     elif path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -148,26 +156,25 @@ def rename(path: Path, other: Path) -> None:
     if not is_remote(path):
         os.replace(path, other)
         return
-    # File by file, since what a service lists as folders cannot be copied.
-    fs: Any = path.fs  # type: ignore[attr-defined]
-    root, files = path.path.rstrip("/"), fs.find(path.path)  # type: ignore[attr-defined]
-    copies = [other.path.rstrip("/") + name[len(root) :] for name in files]  # type: ignore[attr-defined]
-    for copy in copies if _fs(path) not in WHOLE else ():
-        fs.makedirs(copy.rpartition("/")[0], exist_ok=True)
-    fs.copy(files, copies, on_error="raise")
+    (fs, root), (_, new) = service(path), service(other)
+    if _protocol(path) not in WHOLE:
+        fs.mv(root, new)
+        return
+    files = fs.find(root)  # one by one, since what a service lists as folders cannot be copied
+    fs.copy(files, [new + name[len(root) :] for name in files], on_error="raise")
     remove(path)
 
 
 def put_remote(path: Path, data: bytes) -> None:
     """Write a small file at a URL, whole or not at all."""
-    fs: Any = path.fs  # type: ignore[attr-defined]
-    if _fs(path) in WHOLE:
-        fs.pipe_file(path.path, data)  # type: ignore[attr-defined]
+    fs, name = service(path)
+    if _protocol(path) in WHOLE:
+        fs.pipe_file(name, data)
         return
     part = path.with_name(f".{path.name}.{uuid4().hex[:12]}")
     try:
-        fs.pipe_file(part.path, data)  # type: ignore[attr-defined]
-        fs.mv(part.path, path.path)  # type: ignore[attr-defined]
+        fs.pipe_file(service(part)[1], data)
+        fs.mv(service(part)[1], name)
     except BaseException:
         remove(part)
         raise
@@ -176,7 +183,8 @@ def put_remote(path: Path, data: bytes) -> None:
 def read_range(path: Path, start: int, stop: int) -> bytes:
     """Read a part of a file, in bytes."""
     if is_remote(path):
-        return bytes(path.fs.cat_file(path.path, start=start, end=stop)) if stop > start else b""  # type: ignore[attr-defined]
+        fs, name = service(path)
+        return bytes(fs.cat_file(name, start=start, end=stop)) if stop > start else b""
     with path.open("rb") as file:
         file.seek(start)
         return file.read(stop - start)
@@ -184,7 +192,6 @@ def read_range(path: Path, start: int, stop: int) -> bytes:
 
 def upload(local: Path, path: Path) -> None:
     """Copy a file, or a zarr store that is whole, to a URL; what makes a reader take it for a store comes last."""
-    fs: Any = path.fs  # type: ignore[attr-defined]
     if local.is_file():
         put_remote(path, local.read_bytes())
         return
@@ -192,7 +199,8 @@ def upload(local: Path, path: Path) -> None:
     for file in sorted(files, key=lambda f: (f.parent == local, f)):
         to = path.joinpath(*file.relative_to(local).parts)
         make_folder(to.parent)
-        fs.put_file(str(file), to.path)  # type: ignore[attr-defined]
+        fs, name = service(to)
+        fs.put_file(str(file), name)
 
 
 def store_at(path: Path, *, read_only: bool = False) -> Store:
@@ -220,6 +228,6 @@ def from_there(path: Path | str) -> Iterator[None]:
         raise
 
 
-def _fs(path: Any) -> str:
+def _protocol(path: Any) -> str:
     """The protocol of a URL."""
     return str(path.protocol)

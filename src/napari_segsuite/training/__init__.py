@@ -47,18 +47,11 @@ def train(
     SegsuiteError
         What was found, what is needed, what to do.
     """
+    from napari_segsuite.engine.progress import drained
     from napari_segsuite.training.job import run
     from napari_segsuite.training.options import TrainOptions
 
-    steps = run(TrainOptions.from_json({"images": images, "labels": labels, **options}), Path(out), overwrite=overwrite)
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as stop:
-            trained: Trained = stop.value
-            return trained
-        if show is not None:
-            show(progress)
+    return drained(run(TrainOptions.from_json({"images": images, "labels": labels, **options}), Path(out), overwrite=overwrite), show)
 
 
 def __getattr__(name: str) -> Any:

@@ -81,12 +81,12 @@ def tune(model: Remembering, held: Sequence[Sample], smallest: float) -> Iterato
     best : dict
         The best options so far: the highest mean AP over `THRESHOLDS`, of equals the first.
     """
-    tries = _tries(model.spec)
+    tries, truths = _tries(model.spec), [sample.truth(model.spec.classes) for sample in held]
+    n_true = sum(map(_things, truths))
     best: tuple[float, dict[str, Any]] = (-1.0, {})
     for done, options in enumerate(tries, 1):
         tuned = model.tuned(**options, min_score=0.0, min_size=0)
-        table = [row for sample in held for row in _rows(tuned, sample)]
-        n_true = sum(_things(sample.truth(model.spec.classes)) for sample in held)
+        table = [row for sample, truth in zip(held, truths, strict=True) for row in _rows(tuned, sample, truth)]
         for score, part in product(SCORES, SIZES):
             least = round(part * smallest)
             quality = _quality(table, n_true, score, least)
@@ -103,9 +103,9 @@ def _tries(spec: ModelSpec) -> list[dict[str, Any]]:
     return [{"center": center, "window": w} for w, center in product(windows, CENTERS)]
 
 
-def _rows(model: Remembering, sample: Sample) -> list[tuple[float, float, float]]:
+def _rows(model: Remembering, sample: Sample, truth: Segmentation) -> list[tuple[float, float, float]]:
     """Score, size, and IoU with its true partner (0 without one), of each thing that is found."""
-    found, truth = run(model, sample), sample.truth(model.spec.classes)
+    found = run(model, sample)
     things = [c.id for c in model.spec.classes if c.countable]
     rows = {
         int(i): (float(score), float(size))

@@ -82,12 +82,15 @@ class Design:
     spec : ModelSpec
         Without its weights' sha256, and with the codec's options before they are tuned.
     crop : tuple of int
+    objects : Objects
+        Of what is trained on.
     notices : tuple of str
     """
 
     net: ResUNet
     spec: ModelSpec
     crop: tuple[int, ...]
+    objects: Objects
     notices: tuple[str, ...]
 
 
@@ -132,7 +135,7 @@ def design(options: TrainOptions, data: Data, train: Sequence[Sample], name: str
     if objects.longest > 2 * min(net.reach):
         seen = f"objects are up to {objects.longest:.0f} voxels long, and the network sees {min(net.reach)} far"
         notices.append(f"{seen}: with smaller images it may do better")
-    return Design(net, spec, crop, tuple(notices))
+    return Design(net, spec, crop, objects, tuple(notices))
 
 
 def strides(aspect: Sequence[float], size: Sequence[int], levels: int) -> list[tuple[int, ...]]:

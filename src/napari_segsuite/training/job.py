@@ -22,8 +22,8 @@ from napari_segsuite.training import record
 from napari_segsuite.training.appraise import Remembering, appraise, figures, tune, words
 from napari_segsuite.training.augment import Augmentation
 from napari_segsuite.training.card import card, trained_on
-from napari_segsuite.training.data import Data, Sample, held_back, normalized, read_data
-from napari_segsuite.training.design import NORMALIZE, Design, design, objects_of
+from napari_segsuite.training.data import Sample, held_back, normalized, read_data
+from napari_segsuite.training.design import NORMALIZE, Design, design
 from napari_segsuite.training.fit import Schedule, fit, settle
 from napari_segsuite.training.options import TrainOptions, check
 from napari_segsuite.training.recipe import Course
@@ -126,7 +126,7 @@ def run(options: TrainOptions, out: Path, *, overwrite: bool = False) -> Generat
         torch.manual_seed(options.seed)
         made = design(options, data, train, out.resolve().name)
         state = yield from _fitted(options, made, train, out / record.FOLDER)
-        return (yield from _finished(options, data, made, state, train, kept, out))
+        return (yield from _finished(options, made, state, train, kept, out))
 
 
 def _there(out: Path, told: Mapping[str, Any]) -> Trained:
@@ -200,11 +200,10 @@ def _weight(sample: Sample) -> float:
 
 
 def _finished(
-    options: TrainOptions, data: Data, made: Design, state: Mapping[str, torch.Tensor], train: Sequence[Sample], kept: Sequence[Sample], out: Path
+    options: TrainOptions, made: Design, state: Mapping[str, torch.Tensor], train: Sequence[Sample], kept: Sequence[Sample], out: Path
 ) -> Generator[Progress, None, Trained]:
     """Choose thresholds, measure, and write the model, its description last."""
-    objects = objects_of(train, data)
-    net = made.net
+    objects, net = made.objects, made.net
     spec = replace(made.spec, trained_on=trained_on(len(train)), description=f"Trained on {trained_on(len(train))}.")
     model = Remembering(TorchModel(spec, net, device=options.device), spec)
     if kept and spec.task != "semantic":

@@ -1,0 +1,92 @@
+"""The flags of the command line: made from the dataclasses of wishes, and read so that a mistake is told before anything is done."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import types as python_types
+import typing
+from collections.abc import Sequence
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+from napari_segsuite.engine.options import Options, hints
+from napari_segsuite.errors import SegsuiteError
+
+_METAVARS = {str: "NAME", int: "INTEGER", float: "NUMBER"}
+
+
+def options_of(args: argparse.Namespace) -> Options:
+    """Collect the flags that are fields of `Options`."""
+    return Options(**{f.name: getattr(args, f.name) for f in fields(Options)})
+
+
+def add_options(parser: argparse.ArgumentParser, kind: Any = Options, needed: Sequence[str] = ()) -> None:
+    """Add one flag per field of `Options`, or of other wishes, of which some must be given: ``diameter_px`` becomes ``--diameter-px``."""
+    usual, more = parser.add_argument_group("what to do"), parser.add_argument_group("for special cases")
+    for f in fields(kind):
+        group = more if f.metadata["advanced"] else usual
+        told = _flag(hints(kind)[f.name], f.metadata["unit"]) | ({"required": True} if f.name in needed else {})
+        group.add_argument(f"--{f.name.replace('_', '-')}", dest=f.name, default=f.default, help=_help(f), **told)
+
+
+def _flag(hint: Any, unit: str) -> dict[str, Any]:
+    """What argparse must know of a field's type."""
+    inner = [a for a in typing.get_args(hint) if a is not python_types.NoneType]
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if typing.get_origin(hint) is typing.Literal:
+        return {"choices": inner}
+    if typing.get_origin(hint) is tuple:
+        return {"type": _names if inner[0] is str else _numbers, "metavar": f"{_METAVARS[inner[0]]},..."}
+    kind = inner[0] if inner else hint
+    return {"type": kind, "metavar": unit.upper() or _METAVARS[kind]}
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names between commas; one that holds a comma itself, or spaces at its ends, stands in double quotes.
+
+    >>> _names('DAPI, "GFP, 488 nm"')
+    ('DAPI', 'GFP, 488 nm')
+    """
+    return tuple(name for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True) for name in row if name)
+
+
+def output(text: str) -> Path:
+    """A path; never nothing, as from a variable that is not set, which would be the current folder."""
+    path = where(text)
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; '.' is the current folder")
+    if path.suffix.lower() in (".csv", ".json", ".txt", ".npy", ".nii", ".gz", ".h5"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a folder nor a path ending in .ome.zarr, .tif or .png")
+    if path.suffix.lower() in (".tif", ".tiff", ".png") and text.endswith(("/", "\\")):
+        raise argparse.ArgumentTypeError(f"{text!r} ends like a folder and like a file")
+    return path
+
+
+def where(text: str) -> Path:
+    """A path, or a URL of a kind that can be reached."""
+    from napari_segsuite.io.place import place
+
+    try:
+        return place(text)
+    except SegsuiteError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in text.replace(",", " ").split())
+        if not numbers:
+            raise ValueError("nothing")
+        return numbers
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not whole numbers like 32,256,256") from None
+
+
+def _help(f: Field[Any]) -> str:
+    bounds = f" ({f.metadata['ge']:.15g} to {f.metadata['le']:.15g})" if f.metadata["ge"] is not None and f.metadata["le"] is not None else ""
+    default = "" if f.default in (None, (), False, "") else f" [{f.default}]"
+    return f"{f.metadata['help']}{bounds}{default}".replace("%", "%%")
