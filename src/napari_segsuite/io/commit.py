@@ -9,12 +9,14 @@ Whatever fails before the last step leaves the old file as it was and nothing ne
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from napari_segsuite.errors import OutputError
@@ -132,6 +134,18 @@ def put(path: Path, data: bytes, *, firm: bool = True) -> None:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def put_attributes(group: Path, more: Mapping[str, Any]) -> None:
+    """Add attributes to a zarr group that is there, in one write that happens whole or not at all.
+
+    zarr's own way copies every value before it writes it, indented: 2 s for 18,000 segments, and a third more to read.
+    """
+    file = group / ".zattrs" if (group / ".zgroup").is_file() else group / "zarr.json"
+    told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    attributes = told if file.name == ".zattrs" else told.setdefault("attributes", {})
+    attributes.update(more)
+    put(file, json.dumps(told).encode())
 
 
 def sync_folder(folder: Path) -> None:

@@ -18,6 +18,7 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_segsuite.io import ngff, ome_zarr_write, pyramid
+from napari_segsuite.io.commit import put_attributes
 from napari_segsuite.io.faults import writing
 from napari_segsuite.io.ome_zarr import TABLE
 from napari_segsuite.io.place import is_folder, is_remote, make_folder, names_in, remove, store_at
@@ -100,7 +101,7 @@ class LabelStore:
             told = ngff.image_label(segments, segmentation.classes, inside=self.inside, version=self.version)
             scales = ome_zarr_write.scales_of(segmentation, [grid.shape for grid in self.levels], "nearest", self.version)
             ome = {"multiscales": [scales], "image-label": told}
-            group.update_attributes({**ngff.wrapped(ome, self.version), KEY: segmentation_record(segmentation, table=False)})
+            put_attributes(self.path, {**ngff.wrapped(ome, self.version), KEY: segmentation_record(segmentation, table=False)})
         if self.inside:
             ome_zarr_write.register(self.path, self.version)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_segsuite.errors import InputError, OptionError, OutputError
 from napari_segsuite.io import ngff, pyramid
-from napari_segsuite.io.commit import check_free, replacing
+from napari_segsuite.io.commit import check_free, put_attributes, replacing
 from napari_segsuite.io.faults import writing
 from napari_segsuite.io.ids import largest, smallest_dtype
 from napari_segsuite.io.ome_zarr import TABLE, labels_of
@@ -117,7 +117,7 @@ def _fill(part: Path, segmentation: Segmentation, version: str, factors: Sequenc
     write_labels_table(group, segments)
     told = ngff.image_label(segments, segmentation.classes, inside=factors is not None, version=version)
     ome = {"multiscales": [scales_of(segmentation, shapes, "nearest", version)], "image-label": told}
-    group.attrs.update({**ngff.wrapped(ome, version), KEY: segmentation_record(segmentation, table=False)})
+    put_attributes(part, {**ngff.wrapped(ome, version), KEY: segmentation_record(segmentation, table=False)})
 
 
 def _image_levels(group: zarr.Group, image: Image, dtype: np.dtype[Any]) -> list[zarr.Array[Any]]:
