@@ -27,7 +27,7 @@ GUI = ("napari", "magicgui", "qtpy", "superqt", "vispy", "PyQt5", "PyQt6", "PySi
 
 # By name, not by looking into folders: a module that is gone must be noticed, and a new one must be thought about.
 LIGHT = (
-    *named("", "_version types errors arrays synthetic batch cli cluster flags info outputs pairing resume terminal"),
+    *named("", "_version allocator types errors arrays synthetic batch cli cluster flags info outputs pairing resume terminal"),
     *named(
         "engine",
         "forecast gather growing join layout link lock measure options pixels plan progress reader run schedule "

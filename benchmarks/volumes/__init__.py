@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from napari_segsuite.allocator import keep_memory
+
 PARTS = ("tiling", "stitching", "writing", "linking", "memory", "overlap", "curve")
 
 
@@ -39,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import torch
 
     torch.set_num_threads(1)
+    keep_memory()  # as the command line does
     options = parsed(argv)
     for name in options.only:
         import_module(f"benchmarks.volumes.{name}").main(options)

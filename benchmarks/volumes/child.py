@@ -13,6 +13,7 @@ import zarr
 
 from benchmarks.volumes.measure import peak_bytes
 from benchmarks.volumes.sources import SmallTiles
+from napari_segsuite.allocator import keep_memory
 from napari_segsuite.arrays import as_image
 from napari_segsuite.engine.forecast import forecast
 from napari_segsuite.engine.plan import Options, resolve
@@ -38,6 +39,7 @@ def main(
     torch : bool
         Whether to have torch in the process although the model needs none, as a run with a network has.
     """
+    keep_memory()  # as the command line does
     if limit_bytes:
         import resource
 

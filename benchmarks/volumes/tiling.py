@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,15 @@ from napari_segsuite.engine.reader import Reader
 from napari_segsuite.engine.run import result, run
 from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.models import load_model
-from napari_segsuite.types import Image, Model, ModelSpec, Prediction
+from napari_segsuite.types import Image, ModelSpec, Prediction
 
 FULL = {2: (4096, 4096), 3: (128, 512, 512)}
 QUICK = {2: (96, 96), 3: (16, 40, 40)}
 TARGET = {2: 1.15, 3: 1.25}
 PEERS = {2: (512, 512), 3: (64, 128, 128)}
 """Windows of the other tilings."""
+FIRST = 64
+"""Side of an image that is segmented before anything is measured: importing, and loading compiled code, happen once in a process."""
 PART = {2: (1024, 1024), 3: (64, 256, 256)}
 """Of the image, for MONAI's time: what it computes per voxel depends little on the size."""
 Shape = Sequence[int]
@@ -129,13 +132,14 @@ def nnunet_itself(shape: Shape, window: Shape, step: float) -> float:
 
 
 def _times(dims: int, shape: Shape, model: Any, *, quick: bool) -> dict[str, float]:
-    image = as_image(_pixels(dims, shape))
-    plan = resolve(image, Options(model=model.spec.name, device="cpu"), model.spec)
-    plan = replace(plan, limits=measure.limits(image, plan, model.spec), zoom=(1.0,) * dims)
     with folder() as at:
-        before, timed = _raw(plan, image, model), Timed(model)
-        whole = cpu(lambda: result(run(plan, image, out=at / "out.ome.zarr", model=timed)))
-        raw_s = (before + _raw(plan, image, model)) / 2  # twice, since other programs change how fast the machine is meanwhile
+        small = as_image(_pixels(dims, [min(n, FIRST) for n in shape]))
+        result(run(_planned(small, model), small, out=at / "first.ome.zarr", model=model))
+        image = as_image(_pixels(dims, shape))
+        plan = _planned(image, model)
+        timed = Timed(model, _blocks(plan, image, model))
+        whole = cpu(lambda: result(run(plan, image, out=at / "out.ome.zarr", model=timed))) - timed.aside_s
+    raw_s = timed.raw_s
     network = timed.seconds
     say(f"  CPU time over the raw forward ({1e6 * raw_s / math.prod(shape):.2f} CPU-s per million voxels)")
     row("ours, the network on tiles with context", f"{network / raw_s:.3f}")
@@ -155,33 +159,51 @@ def _pixels(dims: int, shape: Shape) -> NDArray[Any]:
     return np.tile(one, [-(-n // b) for n, b in zip(shape, block, strict=True)])[tuple(slice(n) for n in shape)]
 
 
-def _raw(plan: Plan, image: Image, model: Any) -> float:
-    """The network alone, on blocks as large as what our tiles answer for; reading is not counted."""
-    import torch
+def _planned(image: Image, model: Any) -> Plan:
+    """The plan of an image at its own resolution."""
+    plan = resolve(image, Options(model=model.spec.name, device="cpu"), model.spec)
+    return replace(plan, limits=measure.limits(image, plan, model.spec), zoom=(1.0,) * len(image.axes))
 
-    layout, seconds = Layout(plan, model.spec), 0.0
-    multiple = model.spec.multiple[-len(plan.axes) :]
+
+def _blocks(plan: Plan, image: Image, model: Any) -> Iterator[NDArray[np.float32]]:
+    """What our tiles answer for, without context: blocks that share no voxel."""
+    layout = Layout(plan, model.spec)
     for number in range(layout.tiles):
         frame, tile = layout.tile(number)
-        pixels = tiles.padded(Reader(plan, image, frame, tile.core, layout.grids, len(model.spec.channels)).read(tile.core), multiple)
-        batch = torch.from_numpy(pixels[None]).contiguous(memory_format=model.layout)
-        with torch.inference_mode():
-            seconds += cpu(lambda batch=batch: model.net(batch))  # type: ignore[misc]
-    return seconds
+        pixels = Reader(plan, image, frame, tile.core, layout.grids, len(model.spec.channels)).read(tile.core)
+        yield tiles.padded(pixels, model.spec.multiple[-len(plan.axes) :])[None]
 
 
 class Timed:
-    """A model that counts the CPU seconds of its predictions."""
+    """A model that counts the CPU seconds of its predictions, and beside each those of the raw forward of one of `blocks`.
 
-    def __init__(self, model: Model) -> None:
-        self.model, self.spec, self.seconds = model, model.spec, 0.0
+    One after the other, since other programs change how fast the machine is meanwhile.
+    """
+
+    def __init__(self, model: Any, blocks: Iterator[NDArray[np.float32]]) -> None:
+        self.model, self.spec, self.blocks, self.seconds, self.raw_s, self.aside_s = model, model.spec, blocks, 0.0, 0.0, 0.0
 
     def predict(self, batch: NDArray[np.float32]) -> Prediction:
         """As the model does."""
+        begin = time.thread_time()
+        for block in islice(self.blocks, len(batch)):
+            self.raw_s += _raw(self.model, block)
         start = time.thread_time()
-        answer = self.model.predict(batch)
+        answer: Prediction = self.model.predict(batch)
         self.seconds += time.thread_time() - start
+        self.aside_s += start - begin
         return answer
+
+
+def _raw(model: Any, block: NDArray[np.float32]) -> float:
+    """CPU seconds of the network alone."""
+    import torch
+
+    batch = torch.from_numpy(block).contiguous(memory_format=model.layout)
+    start = time.thread_time()
+    with torch.inference_mode():
+        model.net(batch)
+    return time.thread_time() - start
 
 
 def _monai_time(dims: int, plan: Plan, image: Image, model: Any, part: Shape, overlap: float) -> None:

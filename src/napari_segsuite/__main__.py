@@ -14,7 +14,10 @@ def main() -> int:
         for name in ("stdout", "stderr"):
             if getattr(sys, name) is None:  # closed by who started us, as in `segsuite ... >&-`
                 setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        from napari_segsuite.allocator import keep_memory
         from napari_segsuite.cli import main as run
+
+        keep_memory()
 
         return _ended(run())
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from napari_segsuite.allocator import keep_memory
 from napari_segsuite.errors import MissingExtra, OptionError
 
 THREADS = 3
@@ -78,4 +79,5 @@ def executor(workers: int | None = None, scheduler: str | None = None) -> Iterat
         Client(cluster) as client,
         client.get_executor(pure=False) as pool,
     ):
+        client.run(keep_memory)
         yield pool, workers or 1

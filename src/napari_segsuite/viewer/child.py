@@ -17,11 +17,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from napari_segsuite.allocator import give_back, keep_memory
 from napari_segsuite.errors import SegsuiteError
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,9 @@ class Child:
             with self._lock:
                 self._users -= 1
                 self._rest()
+                if self._users == 0 and self._pool is pool and not self._broken():
+                    with suppress(RuntimeError):  # it broke this moment
+                        pool.submit(give_back)
 
     @property
     def pid(self) -> int | None:
@@ -199,7 +203,8 @@ def _hidden_main() -> Iterator[None]:
 
 
 def _begin() -> None:
-    """What the child does first: leave Ctrl-C to the parent, and never outlive it."""
+    """What the child does first: set up its memory, leave Ctrl-C to the parent, and never outlive it."""
+    keep_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_watch_parent, name="watch-parent", daemon=True).start()
 
