@@ -58,11 +58,22 @@ class Job:
 
 
 def predict(job: Job, numbers: Sequence[int]) -> None:
-    """Compute the maps of tiles of one shape."""
+    """Compute the maps of tiles of one shape, as many at once as the model takes."""
+    from napari_segsuite.engine import chunk
+
+    own, start = chunk.model_of(job.plan, job.model), 0
+    while start < len(numbers):
+        together = numbers[start : start + tiles.at_once(own)]
+        _predict(job, own, together)
+        start += len(together)
+
+
+def _predict(job: Job, own: Model, numbers: Sequence[int]) -> None:
+    """Compute the maps of some tiles together."""
     from napari_segsuite.engine import chunk
     from napari_segsuite.engine.reader import Reader
 
-    layout, own = _layout(job), chunk.model_of(job.plan, job.model)
+    layout = _layout(job)
     places = [layout.tile(number) for number in numbers]
     boxes = [layout.grids.own(tile.core) for _, tile in places]
     readers = [Reader(job.plan, job.image, frame, box, layout.grids, len(job.spec.channels)) for (frame, _), box in zip(places, boxes, strict=True)]

@@ -96,7 +96,7 @@ def predict(
     maps = {h.name: np.zeros((h.channels, *size), np.int16 if h.kind == "vector" else np.uint8) for h in model.spec.heads}
     done = 0
     while done < len(todo):
-        together = _alike(todo[done : done + batch])
+        together = _alike(todo[done : done + min(batch, at_once(model))])
         multiple = model.spec.multiple[-len(size) :]
         pixels = np.stack([padded(read(tile.seen), multiple) for tile in together])
         answer = model.predict(pixels).maps
@@ -106,6 +106,11 @@ def predict(
                 paste(maps[head.name], value, tile.core, tile.seen, region)
         done += len(together)
         yield done, len(todo), maps
+
+
+def at_once(model: Model) -> int:
+    """Tiles that a model computes together; several gain nothing on a processor, and take the memory of as many."""
+    return int(getattr(model, "batch", 1))
 
 
 def quantize(head: Head, value: Any) -> NDArray[Any]:
