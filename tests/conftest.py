@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,9 @@ if sys.dont_write_bytecode:  # then each of the many processes that tests start 
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = tempfile.mkdtemp(prefix="segsuite-tests-")
     atexit.register(shutil.rmtree, sys.pycache_prefix, ignore_errors=True)
     sys.dont_write_bytecode = False
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what runs in the background; the commands that are tested would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GUI_FIXTURES = {"make_napari_viewer", "make_napari_viewer_proxy", "qapp", "qtbot"}
 OPEN_A_WINDOW = """

@@ -39,7 +39,7 @@ LIGHT = (
         "shards store table tiff tiff_check tiff_meta tiff_write units",
     ),
     *named("metrics", "objects scores table voxels"),
-    *named("models", "classical orthogonal"),
+    *named("models", "classical orthogonal seeded"),
     *named("training", "classes options"),
 )
 HEAVY = (

@@ -36,8 +36,8 @@ from napari_segsuite.types import Image, Segmentation
 
 SHAPE, CHUNK = (24, 70, 66), (10, 32, 31)
 CHUNKS = 27
-SMALL = (8, 24, 22)
-"""Chunks of a run that takes a while."""
+FEW, SMALL = (12, 44, 40), (6, 22, 20)
+"""A volume of 8 chunks, since each file that an object store is asked for takes a while."""
 
 
 @pytest.fixture
@@ -270,10 +270,11 @@ def bucket() -> Iterator[tuple[str, dict[str, str]]]:
         server.wait()
 
 
-def test_killed_and_gone_on_with_in_an_object_store(
-    bucket: tuple[str, dict[str, str]], image: Image, whole: Segmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By the command, from another process each time; the workers are processes of their own."""
+@pytest.mark.parametrize("more", [[], pytest.param(["--workers", "2"], marks=pytest.mark.slow)])
+def test_killed_and_gone_on_with_in_an_object_store(bucket: tuple[str, dict[str, str]], more: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the command, from another process each time."""
+    image = arrays.as_image(nuclei(FEW, "zyx", crowding=0.3, seed=3)[0], "zyx", name="nuclei")
+    whole = result(run(planned(image, chunk=SMALL), image))
     address, keys = bucket
     for name, value in keys.items():
         monkeypatch.setenv(name, value)
@@ -304,11 +305,11 @@ def test_killed_and_gone_on_with_in_an_object_store(
         next(line for line in process.stdout if json.loads(line).get("done", 0) > 100)
         process.kill()
     assert info(place(out))["finished"] is False
-    again = subprocess.run([*command, "--workers", "2"], capture_output=True, text=True, env={**os.environ, **keys}, timeout=300, check=False)
+    again = subprocess.run([*command, *more], capture_output=True, text=True, env={**os.environ, **keys}, timeout=300, check=False)
     assert again.returncode == 0, again.stderr
     assert_equal(read_segmentation(out), whole)
     assert not [name for name in place(out).fs.find(place(out).path) if ".segsuite" in name]  # type: ignore[attr-defined]
-    fewer = segment(store, "otsu", out=out, chunk=CHUNK, min_size_px=400, overwrite=True)
+    fewer = segment(store, "otsu", out=out, chunk=FEW, min_size_px=400, overwrite=True)
     assert len(fewer.segments["id"]) < len(whole.segments["id"])
     assert names_in(place(out).parent) == {"otsu", "zarr.json"}
 

@@ -12,6 +12,8 @@ from scipy import ndimage
 from napari_segsuite.errors import InputError
 from napari_segsuite.types import AXES, Image
 
+METHODS = ("percentiles", "otsu", "clusters")
+"""Ways to find the two values of a channel that become 0 and 1."""
 LARGEST_COUNT = 2**16
 """Integers that span more than this are put into bins like real numbers: a count per value would need as much memory as they span."""
 
@@ -91,6 +93,35 @@ def otsu(channel: NDArray[Any]) -> tuple[float, float]:
     threshold = (threshold + float(values[values > threshold].min(initial=values.max()))) / 2
     half = min(threshold - float(values.min()), float(values.max()) - threshold)
     return threshold - half, threshold + half
+
+
+def clusters(channel: NDArray[Any]) -> tuple[float, float]:
+    """Find the two values that part three clusters of grey values with the least variance inside them; they become 0 and 1.
+
+    A channel of two values has no third cluster: the upper threshold is then above all of them, and likewise both in a constant one.
+
+    Examples
+    --------
+    >>> low, high = clusters(np.array([0, 1, 0, 1, 5, 6, 5, 9, 10, 9, 10], np.uint8))
+    >>> 1 < low < 5, 6 < high < 9
+    (True, True)
+    """
+    values = channel.ravel()
+    values = values[np.isfinite(values)].astype(np.float64)
+    # As shares of the channel's range, halved, since floats may span more than the largest float.
+    bottom = float(values.min(initial=np.inf)) / 2
+    size, bins = float(values.max(initial=-np.inf)) / 2 - bottom, 256
+    shares = (values / 2 - bottom) / size if size > 0 else values
+    if size <= 0 or np.count_nonzero(np.histogram(shares, bins)[0]) < 3:
+        low, high = otsu(channel)
+        middle = low / 2 + high / 2
+        return middle, max(high, middle + 4 * float(np.spacing(abs(middle))))
+    from skimage import filters
+
+    ends = filters.threshold_multiotsu(shares, classes=3, nbins=bins) + 0.5 / bins  # of bins; it gives their middle
+    parts = np.digitize(shares, ends)
+    means = [float(shares[parts == k].mean()) for k in range(3)]  # k-means cuts in the middle between them, whatever the bins are
+    return tuple((bottom + size * (means[k] / 2 + means[k + 1] / 2)) * 2 for k in range(2))  # type: ignore[return-value]
 
 
 def normalize(pixels: NDArray[Any], limits: Sequence[tuple[float, float]]) -> NDArray[np.float32]:

@@ -21,8 +21,8 @@ BASE_BYTES = 450 * 2**20
 """What a process with torch and a small network has in memory before any pixel."""
 BARE_BYTES = 150 * 2**20
 """The same without torch."""
-PLAIN_BYTES = 28
-"""Working memory per voxel of the tile of a model without a network, while another tile is read."""
+PLAIN_BYTES = 14
+"""Working memory of a model without a network per voxel of the tile and channel of its answer, while another tile is read; measured."""
 NETWORK_BYTES = 22
 """Working memory of a network per voxel of its tile and channel of its finest level, in 2D and 3D at most; measured."""
 WRITE_S = 8e-9
@@ -135,8 +135,9 @@ def _band(layout: Layout) -> int:
 def _ram(layout: Layout, spec: ModelSpec, workers: int, grows: bool) -> float:
     """Bytes of all workers: the process, a tile in the network, a region in the decoder, and in memory the labels."""
     tile = prod(min(t, n) for t, n in zip(spec.tile[-len(layout.plan.axes) :], layout.grids.model, strict=True))
-    width = max(spec.net.get("kwargs", {}).get("widths", (16,))[0], sum(h.channels for h in spec.heads)) if spec.net else 0
-    base, network = (BASE_BYTES, NETWORK_BYTES * width * tile) if spec.net else (BARE_BYTES, PLAIN_BYTES * tile)
+    answer = sum(h.channels for h in spec.heads)
+    width = max(spec.net.get("kwargs", {}).get("widths", (16,))[0], answer)
+    base, network = (BASE_BYTES, NETWORK_BYTES * width * tile) if spec.net else (BARE_BYTES, PLAIN_BYTES * answer * tile)
     each = base + network + (_map_bytes(spec) + DECODING_BYTES) * _region(layout)
     whole = 0 if grows else 8 * prod(layout.grids.image) * prod(layout.frames)
     return workers * each + whole

@@ -27,13 +27,16 @@ def limits(image: Image, plan: Plan, spec: ModelSpec) -> tuple[tuple[float, floa
         The model asks for a method that does not exist.
     """
     method = spec.normalize.get("method")
-    if method not in ("percentiles", "otsu"):
-        raise ModelError(f"model {spec.name!r} asks for the normalisation {method!r}", "percentiles or otsu")
+    if method not in arrays.METHODS:
+        raise ModelError(f"model {spec.name!r} asks for the normalisation {method!r}", f"one of {', '.join(arrays.METHODS)}")
     result = []
     for channel in plan.channels:
         values = sample(image, channel)
         low_high = spec.normalize.get("values", (1.0, 99.8))
-        result.append(arrays.otsu(values) if method == "otsu" else arrays.contrast(values, (float(low_high[0]), float(low_high[1]))))
+        if method == "percentiles":
+            result.append(arrays.contrast(values, (float(low_high[0]), float(low_high[1]))))
+        else:
+            result.append(arrays.otsu(values) if method == "otsu" else arrays.clusters(values))
     return tuple(result)
 
 

@@ -184,7 +184,8 @@ def maps_like(
                 value = arrays.resample(value, index - h[0], weights, axis)
         if head.kind == "vector":
             ratio = np.array([m / n for n, m in zip(shape, to, strict=True)]).reshape(-1, *[1] * len(shape))
-            out[head.name] = np.clip(np.rint(value * ratio), -32768, 32767).astype(np.int16)
+            # A model for two and three axes answers with three components, of which the last one is not used in 2D.
+            out[head.name] = np.clip(np.rint(value[: len(shape)] * ratio), -32768, 32767).astype(np.int16)
         else:
             out[head.name] = np.rint(value).astype(np.uint8)
     return out

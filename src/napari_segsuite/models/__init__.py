@@ -12,7 +12,13 @@ from typing import Any
 from napari_segsuite.errors import ModelError
 from napari_segsuite.types import Model, ModelSpec
 
-CLASSICAL = {"otsu": "napari_segsuite.models.classical:Otsu"}
+CLASSICAL = {
+    "otsu": "napari_segsuite.models.classical:Otsu",
+    "kmeans": "napari_segsuite.models.classical:KMeans",
+    "watershed": "napari_segsuite.models.seeded:Watershed",
+    "voronoi-otsu": "napari_segsuite.models.seeded:VoronoiOtsu",
+    "blobs": "napari_segsuite.models.seeded:Blobs",
+}
 """Models without weights: name -> class."""
 
 

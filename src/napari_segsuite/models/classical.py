@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from napari_segsuite.types import Class, Head, ModelSpec, Prediction
 
 _SIGMA = 1.0
+_GREYS = (Class(1, "medium", (255, 176, 0), countable=False), Class(2, "bright", (100, 143, 255), countable=False))
 _REACH = 4
 
 
@@ -49,3 +50,36 @@ class Otsu:
         np.clip(foreground, 0, 1, out=foreground)
         np.subtract(1, foreground, out=maps[:, :1])
         return Prediction({"semantic": maps})
+
+
+class KMeans:
+    """Three clusters of grey values over the whole image: dark is background, medium and bright are classes.
+
+    In one dimension the clusters of least variance are cut by two thresholds, which is Otsu's method for three classes (Liao et al. 2001). They are
+    found once per image and become 0 and 1 by normalisation, so that tiles cannot disagree.
+    """
+
+    spec: ClassVar[ModelSpec] = ModelSpec(
+        name="kmeans",
+        description="Three clusters of grey values (k-means): dark, medium and bright, as classes of tissue; no training.",
+        axes="any",
+        channels=("grey",),
+        heads=(Head("semantic", 3, "logits"),),
+        classes=_GREYS,
+        codec="semantic",
+        tile=(64, 512, 512),
+        multiple=(1, 1, 1),
+        context=(_REACH,) * 3,
+        normalize={"method": "clusters"},
+        licence="BSD-3-Clause",
+        citation="Liao et al. 2001, J. Inf. Sci. Eng. 17, 713-727",
+        trained_on="nothing",
+    )
+
+    def predict(self, batch: NDArray[np.float32]) -> Prediction:
+        """Dark, medium and bright as 0 or 1, (N, 3, *spatial)."""
+        from scipy import ndimage
+
+        sigma = (0, 0) + (_SIGMA,) * (batch.ndim - 2)
+        value = ndimage.gaussian_filter(batch, sigma, mode="nearest", radius=_REACH)
+        return Prediction({"semantic": np.concatenate([value <= 0, (value > 0) & (value <= 1), value > 1], axis=1).astype(np.float32)})

@@ -11,6 +11,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_segsuite import arrays
 from napari_segsuite.codecs import NAMES
 from napari_segsuite.errors import ModelError
 from napari_segsuite.types import Class, Head, ModelSpec
@@ -148,8 +149,8 @@ def _check_scale(spec: ModelSpec) -> None:
         raise ValueError(f"pixel_size_um is {spec.pixel_size_um}, diameter_px is {spec.diameter_px}")
     method, values = spec.normalize.get("method"), spec.normalize.get("values", (1.0, 99.8))
     low, high = values
-    if method not in ("percentiles", "otsu") or not 0 <= low < high <= 100:
-        raise ValueError(f"normalize is {dict(spec.normalize)}, not percentiles with two values from 0 to 100, or otsu")
+    if method not in arrays.METHODS or not 0 <= low < high <= 100:
+        raise ValueError(f"normalize is {dict(spec.normalize)}, not percentiles with two values from 0 to 100, otsu or clusters")
 
 
 def _net(spec: ModelSpec, path: Path) -> torch.nn.Module:

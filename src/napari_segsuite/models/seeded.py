@@ -1,0 +1,172 @@
+"""Models without training that take touching objects apart: seeds, and the way from every voxel of the foreground to one of them.
+
+They answer with the maps of the codec `centers`, which does the rest as for a network: a peak where a seed is, and vectors that lead there. In an
+image of two axes the vectors' last component is not used.
+
+Lengths are in voxels, for objects of about `DIAMETER` voxels: with the option ``diameter_px`` the image is resampled to that.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_segsuite.codecs import centers
+from napari_segsuite.types import Class, ModelSpec, Prediction
+
+DIAMETER = 16.0
+SMOOTHING = 1.0
+"""Standard deviation of the Gaussian before the threshold."""
+CONTEXT = (16, 32, 32)
+"""Also the longest way to a seed that is promised; objects that are more than twice as long may be cut where tiles meet."""
+
+Maps = NDArray[np.float32]
+
+
+def _spec(name: str, description: str, citation: str, normalize: str = "otsu") -> ModelSpec:
+    classes = (Class(1, "object"),)
+    limits = {"method": "otsu"} if normalize == "otsu" else {"method": "percentiles", "values": [1.0, 99.8]}
+    return ModelSpec(
+        name=name, description=description, axes="any", channels=("grey",), heads=centers.heads(classes, 3), classes=classes, codec="centers",
+        codec_options={"window": 1, "search": 2, "second": 2, "longest": 64}, diameter_px=DIAMETER, tile=(96, 384, 384), multiple=(1, 1, 1),
+        context=CONTEXT, normalize=limits, licence="BSD-3-Clause", citation=citation, trained_on="nothing",
+    )  # fmt: skip
+
+
+class Watershed:
+    """Otsu's threshold, then a watershed of the smoothed distance to the background: bright, roundish objects that touch.
+
+    The tops of the distance are the seeds, and the foreground is divided between them by flooding its negative (Meyer 1994), as scikit-image does it.
+    """
+
+    SIGMA: ClassVar[float] = 2.0
+    """Of the Gaussian on the distance; smaller numbers split more."""
+    spec: ClassVar[ModelSpec] = _spec(
+        "watershed",
+        "Otsu's threshold, then a watershed of the distance to the background: bright, roundish objects that touch; no training.",
+        "Meyer 1994, doi:10.1016/0165-1684(94)90060-4; Otsu 1979, doi:10.1109/TSMC.1979.4310076",
+    )
+
+    def predict(self, batch: Maps) -> Prediction:
+        """Maps of the codec `centers`, (N, C, *spatial)."""
+        return _stacked([self._maps(pixels[0]) for pixels in batch])
+
+    def _maps(self, pixels: Maps) -> dict[str, Maps]:
+        from scipy import ndimage
+
+        inside = _smooth(pixels, SMOOTHING) > 0.5
+        distance = ndimage.distance_transform_edt(inside) if not inside.all() else np.full(inside.shape, np.inf)
+        height = np.minimum(distance, 2 * DIAMETER).astype(np.float32)
+        height = _smooth(height, self.SIGMA)
+        tops = _tops(height, inside)
+        return _answer(inside, tops, _basins(height, inside, tops))
+
+
+class VoronoiOtsu:
+    """Otsu's threshold, and each voxel of the foreground to the nearest spot: the brightest places of the image, smoothed by the size of an object.
+
+    For objects that are brightest in the middle, as nuclei often are.
+    """
+
+    SIGMA: ClassVar[float] = 4.0
+    """Of the Gaussian before spots are looked for; smaller numbers split more."""
+    spec: ClassVar[ModelSpec] = _spec(
+        "voronoi-otsu",
+        "Otsu's threshold, divided between the brightest spots (nearest spot): objects that are brightest in the middle; no training.",
+        "Haase et al. 2020, doi:10.1038/s41592-019-0650-1; Otsu 1979, doi:10.1109/TSMC.1979.4310076",
+    )
+
+    def predict(self, batch: Maps) -> Prediction:
+        """Maps of the codec `centers`, (N, C, *spatial)."""
+        return _stacked([self._maps(pixels[0]) for pixels in batch])
+
+    def _maps(self, pixels: Maps) -> dict[str, Maps]:
+        from scipy import ndimage
+
+        inside = _smooth(pixels, SMOOTHING) > 0.5
+        spots = _tops(_smooth(pixels, self.SIGMA), inside)
+        if not spots.any():
+            return _answer(inside, spots, _own(inside.shape))
+        nearest = ndimage.distance_transform_edt(~spots, return_distances=False, return_indices=True)
+        return _answer(inside, spots, np.ravel_multi_index(tuple(nearest), inside.shape).astype(np.int32))
+
+
+class Blobs:
+    """Bright blobs of one size, found as tops of the Laplacian of a Gaussian (Marr and Hildreth 1980; Lindeberg 1998 for its scale).
+
+    A blob is what has at least `SHARE` of its top's response. No threshold of the image is involved, so that weak blobs are found beside bright ones.
+    """
+
+    SIGMA: ClassVar[float] = DIAMETER / 2 / np.sqrt(2)
+    """Where the response of a disk of `DIAMETER` is greatest in 2D."""
+    LEAST, SHARE = 0.05, 0.25
+    """Of the contrast of the image; of the top."""
+    spec: ClassVar[ModelSpec] = _spec(
+        "blobs",
+        "Laplacian of a Gaussian: bright blobs of one size, weak ones beside bright ones (give the diameter); no training.",
+        "Lindeberg 1998, doi:10.1023/A:1008045108935",
+        normalize="percentiles",
+    )
+
+    def predict(self, batch: Maps) -> Prediction:
+        """Maps of the codec `centers`, (N, C, *spatial)."""
+        return _stacked([self._maps(pixels[0]) for pixels in batch])
+
+    def _maps(self, pixels: Maps) -> dict[str, Maps]:
+        from scipy import ndimage
+
+        response = -(self.SIGMA**2) * ndimage.gaussian_laplace(pixels, self.SIGMA, mode="nearest", truncate=3.0)
+        positive = response > 0
+        tops = _tops(response, response > self.LEAST)
+        target = _basins(response, positive, tops)
+        inside = positive & tops.ravel()[target] & (response >= self.SHARE * response.ravel()[target])
+        return _answer(inside, tops, target)
+
+
+def _tops(height: Maps, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Voxels inside that nothing around them exceeds; of a plateau the first one in the array's order."""
+    from skimage.measure import label
+    from skimage.morphology import local_maxima
+
+    found = label(local_maxima(height) & inside, connectivity=height.ndim).ravel()
+    first = np.unique(found, return_index=True)[1][int(found.min() == 0) :]
+    tops = np.zeros(height.shape, np.bool_)
+    tops.ravel()[first] = True
+    return tops
+
+
+def _basins(height: Maps, inside: NDArray[np.bool_], tops: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The top that each voxel inside belongs to, as a flat index, by a watershed of the negative height; elsewhere the voxel itself."""
+    from skimage.segmentation import watershed
+
+    at = np.flatnonzero(tops)
+    markers = np.zeros(height.shape, np.int32)
+    markers.ravel()[at] = np.arange(1, len(at) + 1)
+    label = watershed(-height, markers, mask=inside)
+    return np.where(label > 0, np.concatenate([[0], at]).astype(np.int32)[label], _own(height.shape))
+
+
+def _own(shape: tuple[int, ...]) -> NDArray[np.int32]:
+    return np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
+
+
+def _smooth(pixels: Maps, sigma: float) -> Maps:
+    from scipy import ndimage
+
+    smooth: Maps = ndimage.gaussian_filter(pixels, sigma, mode="nearest", truncate=3.0)
+    return smooth
+
+
+def _answer(inside: NDArray[np.bool_], peaks: NDArray[np.bool_], target: NDArray[np.int32]) -> dict[str, Maps]:
+    """The codec's maps of one tile: foreground, peaks, and the way from each voxel to its target (a flat index)."""
+    offset = np.zeros((3, *inside.shape), np.float32)
+    for axis, to in enumerate(np.unravel_index(target, inside.shape)):
+        line = np.arange(inside.shape[axis]).reshape([-1 if a == axis else 1 for a in range(inside.ndim)])
+        offset[axis] = np.where(inside, to - line, 0)
+    return {"semantic": np.stack([~inside, inside]).astype(np.float32), "center": peaks[None].astype(np.float32), "offset": offset}
+
+
+def _stacked(parts: list[dict[str, Maps]]) -> Prediction:
+    return Prediction({name: np.stack([part[name] for part in parts]) for name in parts[0]})
