@@ -19,6 +19,8 @@ from napari_segsuite.types import Class, ModelSpec, Prediction
 DIAMETER = 16.0
 SMOOTHING = 1.0
 """Standard deviation of the Gaussian before the threshold."""
+HOLE = 64
+"""Largest hole in the foreground that is filled, in voxels."""
 CONTEXT = (16, 32, 32)
 """Also the longest way to a seed that is promised; objects that are more than twice as long may be cut where tiles meet."""
 
@@ -56,7 +58,7 @@ class Watershed:
     def _maps(self, pixels: Maps) -> dict[str, Maps]:
         from scipy import ndimage
 
-        inside = _smooth(pixels, SMOOTHING) > 0.5
+        inside = _foreground(pixels)
         distance = ndimage.distance_transform_edt(inside) if not inside.all() else np.full(inside.shape, np.inf)
         height = np.minimum(distance, 2 * DIAMETER).astype(np.float32)
         height = _smooth(height, self.SIGMA)
@@ -85,7 +87,7 @@ class VoronoiOtsu:
     def _maps(self, pixels: Maps) -> dict[str, Maps]:
         from scipy import ndimage
 
-        inside = _smooth(pixels, SMOOTHING) > 0.5
+        inside = _foreground(pixels)
         spots = _tops(_smooth(pixels, self.SIGMA), inside)
         if not spots.any():
             return _answer(inside, spots, _own(inside.shape))
@@ -123,6 +125,17 @@ class Blobs:
         target = _basins(response, positive, tops)
         inside = positive & tops.ravel()[target] & (response >= self.SHARE * response.ravel()[target])
         return _answer(inside, tops, target)
+
+
+def _foreground(pixels: Maps) -> NDArray[np.bool_]:
+    """Above Otsu's threshold, with holes filled that are too small to be ground."""
+    from scipy import ndimage
+
+    inside: NDArray[np.bool_] = _smooth(pixels, SMOOTHING) > 0.5
+    holes, _ = ndimage.label(~inside)
+    small = np.bincount(holes.ravel()) <= HOLE
+    small[0] = False
+    return inside | small[holes]
 
 
 def _tops(height: Maps, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
