@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     torch.set_num_threads(1)
     model = load_model("nuclei", device="cpu")
-    cases = [(maps_of(model, image), truth) for image, truth in (_real(args.data, args.images) if args.data.is_dir() else _synthetic(args.images))]
+    cases = [(maps_of(model, image), truth) for image, truth in (real(args.data, args.images) if args.data.is_dir() else synthetic(args.images))]
     objects = sum(len(np.unique(truth)) - 1 for _, truth in cases)
     options = dict(model.spec.codec_options)
     decoders: dict[str, Callable[[Maps], NDArray[np.integer]]] = {
@@ -61,14 +61,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     base = 0.0
     large = _mosaic([maps for maps, _ in cases])
     megapixels = large["center"].size / 1e6
-    _say(f"{len(cases)} images, {objects} objects, {megapixels:.2f} megapixels side by side; CPU seconds per megapixel, one thread, best of 3")
+    say(f"{len(cases)} images, {objects} objects, {megapixels:.2f} megapixels side by side; CPU seconds per megapixel, one thread, best of 3")
     for name, decode in decoders.items():
         seconds = _timed(decode, large, 3 if name != "argmin" else 1)
         base = base or seconds
         found = [decode(maps) if name == "ours" else cleaned(decode(maps), maps, options) for maps, _ in cases]
         scores = metrics.evaluate(found, [truth for _, truth in cases])
         figures = "  ".join(f"AP{t} {scores.ap[t]:.3f}" for t in THRESHOLDS) if name != "floor" else ""
-        _say(f"{name:10} {seconds / megapixels:8.4f} s/Mpx  {seconds / base:7.1f} x ours  {figures}")
+        say(f"{name:10} {seconds / megapixels:8.4f} s/Mpx  {seconds / base:7.1f} x ours  {figures}")
 
 
 def maps_of(model: Any, image: NDArray[Any]) -> Maps:
@@ -183,7 +183,8 @@ def _grown(maps: Maps, h: int, w: int) -> Maps:
     return grown
 
 
-def _real(folder: Path, count: int) -> list[tuple[NDArray[Any], NDArray[np.integer]]]:
+def real(folder: Path, count: int) -> list[tuple[NDArray[Any], NDArray[np.integer]]]:
+    """Pixels (1, Y, X) and labels of the validation images of DSB2018 that have 520 x 696 pixels."""
     import tifffile
 
     with (folder / "index.csv").open(newline="") as file:
@@ -192,12 +193,14 @@ def _real(folder: Path, count: int) -> list[tuple[NDArray[Any], NDArray[np.integ
     return [(tifffile.imread(folder / "images" / f"{r['id']}.tif")[None], tifffile.imread(folder / "labels" / f"{r['id']}.tif")) for r in rows]
 
 
-def _synthetic(count: int) -> list[tuple[NDArray[Any], NDArray[np.integer]]]:
+def synthetic(count: int) -> list[tuple[NDArray[Any], NDArray[np.integer]]]:
+    """Pixels (1, Y, X) and labels of made nuclei."""
     from napari_segsuite.synthetic import nuclei
 
     return [(pixels[None], labels) for pixels, labels in (nuclei((512, 512), axes="yx", seed=seed) for seed in range(count))]
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a line at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

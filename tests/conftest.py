@@ -186,7 +186,12 @@ def untrained() -> Callable[..., TorchModel]:
                 head.weight /= value.std()
                 head.bias.copy_((head.bias - value.mean((0, *range(2, value.ndim)))) / value.std())
         axes = "zyx"[-dims:]
-        near = {"centers": {"longest": 4, "second": 2, "search": 3, "window": 2}, "flows": {"steps": 4, "search": 3, "window": 2, "least": 2}}
+        near = {
+            "centers": {"longest": 4, "second": 2, "search": 3, "window": 2},
+            "flows": {"steps": 4, "search": 3, "window": 2, "least": 2},
+            "boundaries": {"steps": 4, "level": 2, "search": 3},
+            "stars": {"longest": 3, "center": 0.3},
+        }
         about: dict[str, Any] = {
             "tile": (12, 24, 24)[-dims:], "context": (2, 4, 4)[-dims:], "multiple": net.multiple, "diameter_px": 10.0,
             "codec_options": near.get(representation, {}),

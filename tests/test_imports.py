@@ -43,7 +43,7 @@ LIGHT = (
     *named("training", "classes options"),
 )
 HEAVY = (
-    *named("codecs", "centers flows pieces places runs semantic targets"),
+    *named("codecs", "boundaries centers compass flows pieces places runs semantic stars targets"),
     *named("engine", "chunk"),
     *named("models", "folder nets torch_model"),
     *named("training", "appraise augment card data design fit job losses nuclei nuclei3d recipe record samples shapes volumes"),

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from napari_segsuite import SegsuiteError, evaluate, load_model, load_spec, read_segmentation, segment, training, write
+from napari_segsuite import SegsuiteError, codecs, evaluate, load_model, load_spec, read_segmentation, segment, training, write
 from napari_segsuite.arrays import as_image
 from napari_segsuite.codecs import centers
 from napari_segsuite.errors import ModelError
@@ -25,12 +25,12 @@ from napari_segsuite.flags import add_options
 from napari_segsuite.models.folder import save
 from napari_segsuite.models.nets import ResUNet
 from napari_segsuite.synthetic import nuclei
-from napari_segsuite.training import classes, design, job, losses
+from napari_segsuite.training import appraise, classes, design, job, losses
 from napari_segsuite.training.augment import Augmentation
 from napari_segsuite.training.data import held_back, read_data
 from napari_segsuite.training.options import TrainOptions, check
 from napari_segsuite.training.samples import Crops, Pair
-from napari_segsuite.types import Class, Head
+from napari_segsuite.types import Class, Head, ModelSpec
 
 Array = NDArray[Any]
 TWO = ("1:tissue:stuff", "2:nucleus:thing")
@@ -333,6 +333,25 @@ def test_losses_of_the_codec_that_the_recipes_use_are_as_they_were(dims: int) ->
     assert all(torch.equal(found[name], old[name]) for name in old)
     expected = sum(w * old[name] for name, w in {"semantic": 1.0, "semantic dice": 1.0, "center": 10.0, "offset": 1.0}.items())
     assert float(losses.total(found, heads)) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("name", codecs.NAMES)
+def test_every_codec_can_be_learned(name: str, dims: int) -> None:
+    """The right answer costs nothing, a wrong one of any head something; and what a training chooses are options of the codec."""
+    codec, labels = codecs.codec(name), nuclei((8, 40, 40)[-dims:], "zyx"[-dims:], seed=2)[1]
+    heads = codec.heads((Class(1, "cell"),), dims)
+    target = {key: torch.from_numpy(np.ascontiguousarray(v))[None] for key, v in codec.encode(labels, (Class(1, "cell"),)).items()}
+    inside = target["semantic"][:, None].float()
+    right = {head.name: target[head.name] / head.unit for head in heads if head.kind in ("scalar", "vector")}
+    right |= {head.name: torch.logit(target[head.name].clamp(1e-6, 1 - 1e-6)) for head in heads if head.kind == "probability"}
+    right["semantic"] = 40 * torch.cat([1 - inside, inside], 1) - 20
+    assert all(float(v) < 1e-4 for v in losses.losses(right, target, heads).values())
+    for head in heads:
+        assert float(losses.losses({**right, head.name: -right[head.name]}, target, heads)[head.name]) > 0.01, head.name
+    chosen = design._codec_options(name, design.Objects(20.0, 35.0, 30.0, 9))
+    spec = ModelSpec("m", "zyx"[-dims:], ("grey",), heads, (Class(1, "cell"),), name, diameter_px=20.0, codec_options=chosen)
+    assert set(chosen).union(*appraise._tries(spec)) <= set(codec.DEFAULTS)
 
 
 def test_every_kind_of_head_has_a_loss_in_its_own_unit() -> None:

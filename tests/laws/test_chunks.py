@@ -42,6 +42,8 @@ NEAR: dict[str, dict[str, Any]] = {
     "semantic": {},
     "centers": {"longest": 5, "second": 2, "search": 3, "window": 2, "center": 0.1},
     "flows": {"steps": 4, "search": 2, "window": 2, "smooth": 2, "least": 2},
+    "boundaries": {"steps": 2, "level": 2, "search": 4, "merge": 0.3, "center": 0.1},
+    "stars": {"longest": 2.5, "window": 1, "smooth": 0, "overlap": 0.2, "center": 0.1},
 }
 """Options with which the decoders look at most 16 voxels far, so that small frames have an inside and an outside."""
 
@@ -68,7 +70,18 @@ def adversarial(shape: Sequence[int], classes: int, seed: int) -> dict[str, Arra
         "center": center.astype(np.uint8),
         "offset": patches(lengths, len(shape)).astype(np.int16),
         "flow": patches(lengths, len(shape)).astype(np.int16),
+        "boundary": patches(heights, 1).astype(np.uint8),
+        "probability": center.astype(np.uint8),
+        "rays": patches(np.array([0, 20, 30, 36, 255]), 32 if len(shape) == 2 else 96).astype(np.uint8),
+        "distance": np.where(rng.random((1, *shape)) < rng.choice([0, 0.03]), center, ramps(shape, rng) if seed % 2 else center).astype(np.uint8),
     }
+
+
+def ramps(shape: Sequence[int], rng: np.random.Generator) -> Array:
+    """Slopes that go up and down along a diagonal, in as many steps as decoders follow and more."""
+    slope, period = rng.integers(-2, 3, len(shape)), int(rng.integers(4, 20))
+    along = np.tensordot(slope, np.indices(shape), 1)[None] % period
+    return np.asarray(np.minimum(along, period - along) * rng.integers(1, 13))
 
 
 def decoded(
@@ -109,7 +122,7 @@ GRIDS: list[tuple[tuple[int, ...], tuple[float, ...]]] = [
 
 
 @given(
-    st.sampled_from(["centers", "flows", "semantic"]),
+    st.sampled_from(sorted(NEAR)),
     st.sampled_from(GRIDS),
     st.sampled_from([CELL, BOTH]),
     st.integers(0, 2**32 - 2),
@@ -121,7 +134,15 @@ def test_a_region_with_reach_around_it_is_decoded_as_in_the_whole(
     assert_a_region_is_decoded_as_in_the_whole(name, grid[0], classes, grid[1], seed)
 
 
-@pytest.mark.parametrize(("name", "far", "margins"), [("centers", 5 + 2 + 3 + 2 + 4, (1, 4, 8)), ("flows", 2 * 4 + 2 + 2 + 2, (1, 4, 7, 9))])
+@pytest.mark.parametrize(
+    ("name", "far", "margins"),
+    [
+        ("centers", 5 + 2 + 3 + 2 + 4, (1, 4, 8)),
+        ("flows", 2 * 4 + 2 + 2 + 2, (1, 4, 7, 9)),
+        ("stars", 5 * 2 + 1 + 0, (1, 3, 4, 5)),
+        ("boundaries", 3 * 2 + 4 + 2 + 1 + 3, (1, 3, 5)),
+    ],
+)
 def test_a_reach_that_is_too_small_is_found_out(name: str, far: int, margins: Sequence[int]) -> None:
     """The test above can fail: with a third of the reach, or with each of its parts left out, some example differs."""
     reach = codecs.codec(name).reach(NEAR[name], (1.0, 1.0))
@@ -218,7 +239,7 @@ def cuts(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 @given(
-    st.sampled_from(["centers", "flows"]),
+    st.sampled_from(["centers", "flows", "boundaries", "stars"]),
     cuts(),
     st.sampled_from([CELL, BOTH]),
     st.sampled_from([None, 4.0, 7.0, 15.0]),
@@ -254,6 +275,10 @@ NETS: dict[str, tuple[tuple[int, ...], str, Sequence[Class], dict[str, Any], lis
     "slices": ((3, 30, 31), "zyx", CELL, {"stack": "slices"}, [(12, 30)]),
     "3D": ((15, 26, 29), "zyx", CELL, {}, [(15, 13, 29), (4, 11, 17)]),
     "3D, along flows": ((15, 26, 29), "zyx", CELL, {"representation": "flows"}, [(4, 11, 17)]),
+    "2D, from boundaries": ((53, 61), "yx", BOTH, {"representation": "boundaries"}, [(17, 61), (30, 19)]),
+    "3D, from boundaries": ((15, 26, 29), "zyx", CELL, {"representation": "boundaries"}, [(4, 11, 17)]),
+    "2D, of stars": ((53, 61), "yx", BOTH, {"representation": "stars"}, [(17, 61), (30, 19)]),
+    "3D, of stars": ((15, 26, 29), "zyx", CELL, {"representation": "stars"}, [(4, 11, 17)]),
     "3D, enlarged": ((9, 17, 15), "zyx", BOTH, {"diameter_px": 7.0}, [(4, 17, 6)]),
     "3D over time": ((2, 13, 14, 15), "tzyx", CELL, {}, [(6, 9, 15)]),
 }

@@ -11,6 +11,9 @@ What is claimed, and tested, is this:
 `flows`
     The same with ``smooth=0`` and ``least=1``, if the way inside the object to its medoid has at most ``steps`` voxels instead of (b). With the
     defaults, which are made for maps with noise, objects of fewer than ``least`` voxels are lost, and thin ones may be.
+`boundaries`
+    The same with ``smooth=0`` and ``merge=0``, wherever the medoids are, if what is not outline is connected in each object and each voxel of its
+    outline is next to some of that, as where all its parts are three voxels wide; and if the way to its middle has at most ``steps`` voxels.
 `semantic`
     The identical class of every voxel; objects are the face-connected components of a class, so touching ones of one class are one.
 """
@@ -43,7 +46,11 @@ LAND = (Class(1, "tissue", countable=False), Class(2, "glass", countable=False))
 BOTH = (*LAND, Class(3, "cell"), Class(4, "debris"))
 CLASS_SETS = {"one kind": CELL, "two kinds": KINDS, "panoptic": BOTH}
 NO_PAIRS = np.zeros((0, 2), np.int64)
-EXACT: dict[str, dict[str, Any]] = {"centers": {"window": 2}, "flows": {"window": 2, "smooth": 0, "least": 1, "steps": 512}}
+EXACT: dict[str, dict[str, Any]] = {
+    "centers": {"window": 2},
+    "flows": {"window": 2, "smooth": 0, "least": 1, "steps": 512},
+    "boundaries": {"smooth": 0, "merge": 0, "steps": 4096, "level": 4096},
+}
 """Codecs that keep touching objects apart, and the options with which they give every object back."""
 
 each_codec = pytest.mark.parametrize("name", EXACT)
@@ -134,6 +141,16 @@ def separable(labels: Array, window: int) -> Array:
     return out
 
 
+def suited(name: str, labels: Array, most: Sequence[int] = (24, 7)) -> Array:
+    """What the conditions of `boundaries` leave of a scene: a part of it, of so many voxels in 2D and 3D, magnified three times."""
+    if name != "boundaries":
+        return labels
+    some = components(labels[tuple(slice(most[labels.ndim - 2]) for _ in labels.shape)])
+    for axis in range(labels.ndim):
+        some = some.repeat(3, axis)
+    return some
+
+
 @each_codec
 @given(labels=scenes(), window=st.sampled_from((1, 2)))
 @FEW
@@ -142,6 +159,7 @@ def separable(labels: Array, window: int) -> Array:
 @example(labels=np.ones((70, 3), np.int32), window=2)
 @example(labels=np.ones((1, 1, 60), np.int32), window=2)
 def test_every_object_comes_back(name: str, labels: Array, window: int) -> None:
+    labels = suited(name, labels)
     found, table = there_and_back(name, labels, **{**EXACT[name], "window": window})
     assert_same_partition(found, labels)
     assert len(table["id"]) == len(np.unique(labels[labels > 0]))
@@ -152,7 +170,7 @@ def test_every_object_comes_back(name: str, labels: Array, window: int) -> None:
 @given(labels=scenes(), kinds=st.sampled_from(sorted(CLASS_SETS)), seed=st.integers(0, 2**32 - 1))
 @FEW
 def test_classes_and_stuff_come_back(name: str, labels: Array, kinds: str, seed: int) -> None:
-    classes = CLASS_SETS[kinds]
+    classes, labels = CLASS_SETS[kinds], suited(name, labels)
     class_of = some_class_of(labels, classes, seed)
     found, table = there_and_back(name, labels, classes, class_of, **EXACT[name])
     _assert_panoptic(found, table, labels, classes, class_of)
@@ -179,6 +197,7 @@ def _assert_panoptic(found: Array, table: Mapping[str, Array], labels: Array, cl
 @given(labels=scenes(), sampling=st.tuples(*[st.sampled_from((0.2, 1.0, 5.0))] * 3))
 @FEW
 def test_the_sampling_of_anisotropic_images_changes_the_targets_and_loses_no_object(name: str, labels: Array, sampling: tuple[float, ...]) -> None:
+    labels = suited(name, labels)
     assert_same_partition(there_and_back(name, labels, sampling=sampling[: labels.ndim], **EXACT[name])[0], labels)
 
 
@@ -237,7 +256,7 @@ SHAPES = {
 @each_codec
 @pytest.mark.parametrize("shape", SHAPES)
 def test_bent_hollow_and_touching_shapes(shape: str, name: str) -> None:
-    labels = SHAPES[shape]
+    labels = suited(name, SHAPES[shape], (80, 20))
     assert_same_partition(labels, components(labels))  # the example itself is what condition (a) asks for
     assert_same_partition(there_and_back(name, labels, **EXACT[name])[0], labels)
 
@@ -519,7 +538,7 @@ def test_any_maps_are_decoded_as_the_description_says(
         np.testing.assert_array_equal(filled(found, score), np.where(kind > 0, maps["semantic"][k], 0))
 
 
-@given(st.sampled_from(["semantic", "centers", "flows"]), st.sampled_from([CELL, BOTH]), st.booleans(), st.integers(0, 2**32 - 1))
+@given(st.sampled_from(codecs.NAMES), st.sampled_from([CELL, BOTH]), st.booleans(), st.integers(0, 2**32 - 1))
 @FEW
 def test_voxels_that_are_asked_for_get_what_they_get_in_the_whole(name: str, classes: Sequence[Class], stretch: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -529,7 +548,8 @@ def test_voxels_that_are_asked_for_get_what_they_get_in_the_whole(name: str, cla
         "center": rng.integers(0, 256, (1, *shape)).astype(np.uint8),
         "offset": rng.integers(-45, 46, (len(shape), *shape)).astype(np.int16),
     }
-    maps["flow"] = maps["offset"]
+    maps |= {"flow": maps["offset"], "boundary": maps["semantic"][:1], "distance": maps["center"], "probability": maps["center"]}
+    maps["rays"] = rng.integers(0, 60, (32, *shape)).astype(np.uint8)
     lines = [np.sort(rng.integers(0, n, 9)) for n in shape]  # with repeats, as when labels are enlarged
     at: list[Any] = [slice(lines[0][0], lines[0][-1] + 1), lines[1]] if stretch else lines
     taken = np.ix_(*[np.arange(n)[a] for n, a in zip(shape, at, strict=True)])

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from napari_segsuite.codecs import targets
 from napari_segsuite.codecs.pieces import Assigned, Pick, pick, voxels
-from napari_segsuite.codecs.places import coords, countable, flat, keys, maxima, nearest, owned
+from napari_segsuite.codecs.places import coords, countable, flat, keys, maxima, nearest, owned, summed
 from napari_segsuite.codecs.semantic import class_ids, kinds, scores
 from napari_segsuite.types import Class, Head
 
@@ -186,14 +186,7 @@ def _smooth(flow: NDArray[np.int16], thing: NDArray[np.bool_], inside: NDArray[n
     for component, sums in zip(flow, out, strict=True):
         values = np.clip(component, -LONGEST, LONGEST).astype(small, copy=False)
         values *= thing
-        for axis, width in enumerate(box):
-            line = np.moveaxis(values, axis, 0)
-            values = values.copy()
-            total = np.moveaxis(values, axis, 0)
-            for far in range(1, width + 1):
-                total[far:] += line[:-far]
-                total[:-far] += line[far:]
-        sums[:] = pick(values, inside)
+        sums[:] = pick(summed(values, box), inside)
     return out
 
 

@@ -78,6 +78,24 @@ def keys(peaks: NDArray[np.intp], region: Sequence[int], origin: Sequence[int], 
     return np.concatenate([[0], names]).astype(np.int64)
 
 
+def summed(values: NDArray[np.integer], box: Sequence[int]) -> NDArray[np.integer]:
+    """Sums over a box of this half-width around each voxel.
+
+    Examples
+    --------
+    >>> summed(np.array([[1, 0, 2, 3]]), (0, 1))
+    array([[1, 3, 5, 5]])
+    """
+    for axis, width in enumerate(box):
+        line = np.moveaxis(values, axis, 0)
+        values = values.copy()
+        total = np.moveaxis(values, axis, 0)
+        for far in range(1, width + 1):
+            total[far:] += line[:-far]
+            total[:-far] += line[far:]
+    return values
+
+
 def countable(kind: NDArray[np.uint8], classes: Sequence[Class]) -> NDArray[np.bool_]:
     """Where the classes of things are."""
     things = [c.id for c in classes if c.countable]

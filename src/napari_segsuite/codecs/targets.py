@@ -1,4 +1,4 @@
-"""Where the objects of a label image have their centres, and how to get there: what the codecs `centers` and `flows` teach a network."""
+"""Where the objects of a label image have their centres and outlines, and how to get there: what codecs teach a network."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.sparse import csr_array
 
 SIGMA_RANGE = (1.5, 4.0)
@@ -170,3 +171,74 @@ def diffused(beside: NDArray[np.int32], steps: NDArray[np.int8], sources: NDArra
     for _ in range(3 * times):
         heat = spread @ heat + fresh
     return np.append(heat, 0)
+
+
+def outlines(things: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Find the voxels of objects that are next to something else, corners included; the border of the image is nothing else.
+
+    Examples
+    --------
+    >>> outlines(np.array([[1, 1, 1, 1, 2, 2]])).astype(int)
+    array([[0, 0, 0, 1, 1, 0]])
+    """
+    beside: NDArray[np.bool_] = ndimage.maximum_filter(things, 3, mode="nearest") != ndimage.minimum_filter(things, 3, mode="nearest")
+    beside &= things > 0
+    return beside
+
+
+def depths(things: NDArray[np.integer], rim: NDArray[np.bool_], sampling: Sequence[float]) -> NDArray[np.float64]:
+    """How far it is from the middle of each object voxel to its object's outline.
+
+    Parameters
+    ----------
+    things : (*spatial) integer
+        0 is background.
+    rim : (*spatial) bool
+        See `outlines`.
+    sampling : d floats
+        Voxel size per axis.
+
+    Returns
+    -------
+    (*spatial) float64
+        0 in the background, 0.5 on the rim, in sides of a voxel along its shortest axis; where nothing has an outline, half of the image.
+    """
+    relative = np.asarray(sampling, float) / min(sampling)
+    deep = ndimage.distance_transform_edt(~rim, relative) + 0.5 if rim.any() else np.full(things.shape, max(things.shape) / 2)
+    return np.where(things > 0, deep, 0.0)
+
+
+def ways(
+    beside: NDArray[np.int32], steps: NDArray[np.int8], known: NDArray[np.float64], sampling: Sequence[float], cost: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What the cheapest way inside its object costs, for each voxel (as Bellman and Ford, from voxels that became cheaper).
+
+    Parameters
+    ----------
+    beside, steps
+        See `neighbours`.
+    known : (n,) float64
+        What ways cost that are known already: 0 at the ends of all ways; infinite elsewhere.
+    sampling : d floats
+        Voxel size per axis.
+    cost : (n,) float64
+        Of a step of length 1 at each voxel; a step costs the mean of its ends times its length. Infinite where no way leads.
+
+    Returns
+    -------
+    (n,) float64
+        Infinite for voxels from which no way leads.
+    """
+    moves = steps.any(1)
+    length = np.sqrt(((steps[moves] * (np.asarray(sampling, float) / min(sampling))) ** 2).sum(1))
+    beside, cost = beside[:, moves], np.append(cost, np.inf)
+    least = np.append(known, np.inf)
+    front = np.flatnonzero(np.isfinite(least))
+    while len(front):
+        to = beside[front]
+        new = least[front, None] + length * (cost[front, None] + cost[to]) / 2
+        better = new < least[to]
+        to = to[better]
+        np.minimum.at(least, to, new[better])
+        front = np.unique(to)
+    return least[:-1]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_segsuite.codecs import DIRECTED
 from napari_segsuite.engine.options import Options as Options
 from napari_segsuite.engine.options import check
 from napari_segsuite.engine.options import option as option
@@ -21,6 +22,8 @@ from napari_segsuite.errors import InputError, OptionError
 from napari_segsuite.models.orthogonal import orthogonal_spec
 from napari_segsuite.types import Image, ModelSpec
 
+CENTERS = {"center", "distance", "probability"}
+"""Maps in which the middles of objects are looked for."""
 CHUNK_VOXELS = 2**25
 """A frame with more voxels than this is cut into chunks of about this many."""
 
@@ -136,9 +139,10 @@ def resolve(image: Image, options: Options, spec: ModelSpec) -> Plan:
         spec = orthogonal_spec(spec)
         aspect, told = aspect_of(image)
         notices += told
+    _check_directions(options, spec, axes)
     zoom, more = zoom_of(image, options, spec, aspect)
     wishes = {"foreground": options.foreground, "center": options.center}
-    if options.center is not None and all(head.name != "center" for head in spec.heads):
+    if options.center is not None and not CENTERS & {head.name for head in spec.heads}:
         more = [*more, f"center has no effect: the model {spec.name} has no map of centres"]
     return Plan(
         options=options,
@@ -218,6 +222,17 @@ def _axes(image: Image, options: Options, spec: ModelSpec) -> tuple[str, str]:
 
 def _is_orthogonal(options: Options, axes: str) -> bool:
     return options.stack == "orthogonal" and axes == "zyx"
+
+
+def _check_directions(options: Options, spec: ModelSpec, axes: str) -> None:
+    """Refuse what would mix the directions that some maps are about."""
+    if spec.codec not in DIRECTED:
+        return
+    if options.flips:
+        raise OptionError(f"model {spec.name!r} answers with rays, which mirrored images have in other directions", do="Choose flips=False.")
+    if _is_orthogonal(options, axes):
+        found = f"model {spec.name!r} answers with the rays of slices, which are not those of volumes"
+        raise OptionError(found, do="Choose stack='slices', or a model for volumes.")
 
 
 def _channels(image: Image, options: Options, spec: ModelSpec) -> tuple[tuple[int, ...], list[str]]:

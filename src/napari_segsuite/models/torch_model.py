@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from napari_segsuite.codecs import DIRECTED
 from napari_segsuite.errors import ModelError, OptionError
 from napari_segsuite.types import Head, ModelSpec, Prediction
 
@@ -35,6 +36,8 @@ class TorchModel:
     """
 
     def __init__(self, spec: ModelSpec, net: nn.Module, *, device: str = "auto", batch: int = 4, flips: bool = False) -> None:
+        if flips and spec.codec in DIRECTED:
+            raise OptionError(f"model {spec.name!r} answers with rays, which mirrored images have in other directions", do="Choose flips=False.")
         self.spec, self.flips = spec, flips
         self.device = pick_device(device)
         self.batch = 1 if self.device.type == "cpu" else batch

@@ -20,6 +20,8 @@ from napari_segsuite.types import ModelSpec, Prediction, Segmentation
 
 CENTERS, PARTS = (0.1, 0.2, 0.35, 0.5), (0.1, 0.2, 0.3)
 """Heights of a centre, and windows in parts of the diameter, that are tried."""
+SECOND: Mapping[str, tuple[str, Sequence[float]]] = {"boundaries": ("merge", (0.05, 0.1, 0.2)), "stars": ("overlap", (0.3, 0.4, 0.5))}
+"""What else is tried of other codecs."""
 SCORES, SIZES = (0.0, 0.5, 0.6, 0.7, 0.8), (0.0, 0.25, 0.5, 0.75)
 """Least scores, and least sizes in parts of the smallest true objects, that are tried."""
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -97,10 +99,11 @@ def tune(model: Remembering, held: Sequence[Sample], smallest: float) -> Iterato
 
 def _tries(spec: ModelSpec) -> list[dict[str, Any]]:
     """Options of the codec that are worth trying."""
-    if spec.codec != "centers" or spec.diameter_px is None:
+    if spec.diameter_px is None or spec.codec not in ("centers", *SECOND):
         return [{}]
     windows = sorted({window(spec.diameter_px, part) for part in PARTS})
-    return [{"center": center, "window": w} for w, center in product(windows, CENTERS)]
+    name, values = SECOND.get(spec.codec, ("window", windows))
+    return [{"center": center, name: value} for value, center in product(values, CENTERS)]
 
 
 def _rows(model: Remembering, sample: Sample, truth: Segmentation) -> list[tuple[float, float, float]]:

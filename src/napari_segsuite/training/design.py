@@ -10,6 +10,7 @@ import numpy as np
 from skimage import measure
 
 from napari_segsuite.codecs import codec
+from napari_segsuite.codecs.stars import LONGEST
 from napari_segsuite.errors import ModelError, OptionError
 from napari_segsuite.models import load_model
 from napari_segsuite.models.nets import ResUNet
@@ -240,10 +241,15 @@ def _begin(net: ResUNet, start: TorchModel) -> list[str]:
 
 def _codec_options(name: str, objects: Objects) -> dict[str, Any]:
     """Lengths that the decoder works with, from the size of the objects."""
-    if name != "centers" or objects.diameter is None:
+    if objects.diameter is None:
         return {}
     longest = int(np.clip(np.ceil(0.75 * objects.longest), 16, 400))
-    return {"window": window(objects.diameter, 0.2), "longest": longest}
+    lengths: dict[str, dict[str, Any]] = {
+        "centers": {"window": window(objects.diameter, 0.2), "longest": longest},
+        "boundaries": {"smooth": min(window(objects.diameter, 0.1), 3), "steps": longest, "search": longest},
+        "stars": {"window": window(objects.diameter, 0.1), "longest": min(longest, LONGEST)},
+    }
+    return lengths.get(name, {})
 
 
 def window(diameter: float, part: float) -> int:

@@ -16,6 +16,8 @@ WEIGHTS: Mapping[str, float] = {"logits": 1.0, "dice": 1.0, "probability": 10.0,
 def losses(outputs: Mapping[str, Tensor], target: Mapping[str, Tensor], heads: Sequence[Head]) -> dict[str, Tensor]:
     """Compare raw network outputs with encoded labels.
 
+    Of vectors the errors of all components are added up, of scalars (rays of a star) their mean is taken.
+
     Parameters
     ----------
     outputs : mapping
@@ -40,7 +42,7 @@ def losses(outputs: Mapping[str, Tensor], target: Mapping[str, Tensor], heads: S
             result[head.name] = _heat(raw.sigmoid(), truth)
         else:
             weight = target.get(f"{head.name}_weight", target.get("weight") if head.kind == "vector" else None)
-            result[head.name] = _distance(raw, truth / head.unit, weight)
+            result[head.name] = _distance(raw, truth / head.unit, weight) / (head.channels if head.kind == "scalar" else 1)
     return result
 
 
