@@ -28,6 +28,9 @@ os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A worker of dask that starts on a busy machine may take longer than the 30 s that dask waits.
 os.environ.setdefault("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "120s")
+# Models that the user of this machine added are none of the tests' business.
+os.environ["SEGSUITE_MODELS"] = tempfile.mkdtemp(prefix="segsuite-models-")
+atexit.register(shutil.rmtree, os.environ["SEGSUITE_MODELS"], ignore_errors=True)
 if sys.dont_write_bytecode:  # then each of the many processes that tests start would compile all that it imports
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = tempfile.mkdtemp(prefix="segsuite-tests-")
     atexit.register(shutil.rmtree, sys.pycache_prefix, ignore_errors=True)

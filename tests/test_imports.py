@@ -39,13 +39,15 @@ LIGHT = (
         "shards store table tiff tiff_check tiff_meta tiff_write units",
     ),
     *named("metrics", "objects scores table voxels"),
-    *named("models", "classical orthogonal seeded"),
+    *named("models", "classes classical orthogonal seeded"),
+    *named("models.foreign", "archive fields form home onnx_file rdf tensors"),
     *named("training", "classes options"),
 )
 HEAVY = (
     *named("codecs", "boundaries centers compass flows pieces places runs semantic stars targets"),
     *named("engine", "chunk"),
     *named("models", "folder nets torch_model"),
+    *named("models.foreign", "check draft model network processing sources store"),
     *named("training", "appraise augment card data design fit job losses nuclei nuclei3d recipe record samples shapes volumes"),
 )
 VIEWER = (

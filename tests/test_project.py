@@ -68,7 +68,7 @@ def test_manifest_is_valid_and_bears_the_name_of_the_distribution() -> None:
 
 
 def test_headless_half_imports_only_what_the_base_and_its_extras_bring() -> None:
-    assert undeclared(HEADLESS, "codecs", "cluster", "remote") == set()
+    assert undeclared(HEADLESS, "codecs", "cluster", "imports", "onnx", "remote") == set()
 
 
 def test_viewer_imports_only_what_the_gui_extra_brings() -> None:
@@ -76,7 +76,7 @@ def test_viewer_imports_only_what_the_gui_extra_brings() -> None:
 
 
 def test_tests_import_only_what_gui_and_test_bring() -> None:
-    assert undeclared(sorted((ROOT / "tests").rglob("*.py")), "gui", "test", "cluster", "remote") == set()
+    assert undeclared(sorted((ROOT / "tests").rglob("*.py")), "gui", "test", "cluster", "imports", "onnx", "remote") == set()
 
 
 def test_every_extra_that_an_error_names_exists() -> None:

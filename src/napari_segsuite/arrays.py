@@ -12,12 +12,14 @@ from scipy import ndimage
 from napari_segsuite.errors import InputError
 from napari_segsuite.types import AXES, Image
 
-METHODS = ("percentiles", "otsu", "clusters")
+METHODS = ("percentiles", "otsu", "clusters", "mean_std", "none")
 """Ways to find the two values of a channel that become 0 and 1."""
 LARGEST_COUNT = 2**16
 """Integers that span more than this are put into bins like real numbers: a count per value would need as much memory as they span."""
 
 
+FAR = 1e30
+"""Where normalised pixels are cut off for models that want them whole; squares of them are not infinite in float32 networks yet."""
 EXTREME = 1e150
 """Values beyond this are scaled down before their differences and squares are computed, which would be infinite."""
 
@@ -57,6 +59,32 @@ def contrast(channel: NDArray[Any], percentiles: tuple[float, float]) -> tuple[f
     integer = np.issubdtype(channel.dtype, np.integer) or channel.dtype == bool
     floor = 1.0 if integer else max(1e-6 * max(abs(low), abs(high)), float(np.finfo(np.float32).tiny) * 1e6)
     return low, max(high, low + floor, float(np.nextafter(low, np.inf)))  # beyond 2**53 a floor of 1 is lost in rounding
+
+
+def moments(channel: NDArray[Any], eps: float) -> tuple[float, float]:
+    """Find the values that become 0 and 1 when the mean becomes 0 and the standard deviation 1.
+
+    Parameters
+    ----------
+    channel : array of numbers
+        All of it or a sample; values that are not finite are left out.
+    eps : float
+        Added to the standard deviation.
+
+    Examples
+    --------
+    >>> moments(np.array([0, 2], np.uint8), 0)
+    (1.0, 2.0)
+    """
+    values = channel.ravel().astype(np.float64, copy=False)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return 0.0, 1.0
+    if (size := float(np.abs(values).max())) > EXTREME:
+        low, high = moments(values / size, eps)
+        return low * size, high * size
+    mean = float(values.mean())
+    return mean, max(mean + float(values.std()) + eps, float(np.nextafter(mean, np.inf)))
 
 
 def otsu(channel: NDArray[Any]) -> tuple[float, float]:
@@ -124,8 +152,8 @@ def clusters(channel: NDArray[Any]) -> tuple[float, float]:
     return tuple((bottom + size * (means[k] / 2 + means[k + 1] / 2)) * 2 for k in range(2))  # type: ignore[return-value]
 
 
-def normalize(pixels: NDArray[Any], limits: Sequence[tuple[float, float]]) -> NDArray[np.float32]:
-    """Scale (C, *spatial) pixels so that each channel's limits become 0 and 1; beyond them nothing is cut off below 4.
+def normalize(pixels: NDArray[Any], limits: Sequence[tuple[float, float]], cut: float = 4) -> NDArray[np.float32]:
+    """Scale (C, *spatial) pixels so that each channel's limits become 0 and 1; beyond them nothing is cut off below `cut`.
 
     Returns
     -------
@@ -138,7 +166,7 @@ def normalize(pixels: NDArray[Any], limits: Sequence[tuple[float, float]]) -> ND
             plane, low, high = plane / 8, low / 8, high / 8
         plane = plane - low
         plane /= high - low
-        np.clip(plane, -4, 4, out=out[c])
+        np.clip(plane, -cut, cut, out=out[c])
         if pixels.dtype.kind == "f":
             out[c][~np.isfinite(pixels[c])] = np.nan  # an infinity is a fault of the pixel, not a bright one
     return out
@@ -207,6 +235,16 @@ def resample(pixels: NDArray[Any], index: NDArray[np.intp], weights: NDArray[np.
     for at, weight in zip(index.T, weights.T, strict=True):
         out += pixels.take(at, axis) * weight.reshape(shape)
     return out
+
+
+def mirror(n: int, size: int) -> NDArray[np.intp]:
+    """Which of `n` samples stands where in `size` of them, when what lacks at the end is mirrored, more than once if need be.
+
+    >>> mirror(3, 6).tolist()
+    [0, 1, 2, 1, 0, 1]
+    """
+    index = np.arange(size) % max(2 * n - 2, 1)
+    return np.where(index < n, index, 2 * n - 2 - index).astype(np.intp)
 
 
 def nearest(n_in: int, n_out: int, start: int, stop: int) -> NDArray[np.intp]:

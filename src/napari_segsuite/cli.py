@@ -9,7 +9,7 @@ import sys
 import typing
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +107,42 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _add_models(commands: Any) -> None:
-    models = _command(commands, "models", "list models, show one").add_subparsers(required=True, metavar="ACTION")
-    listing = _command(models, "list", "all models that came with the install")
+    models = _command(commands, "models", "list models, show one, add one").add_subparsers(required=True, metavar="ACTION")
+    listing = _command(models, "list", "all models that came with the install or were added")
     listing.add_argument("--json", action="store_true", help="print a JSON list")
     listing.set_defaults(command=_models_list)
     show = _command(models, "show", "everything about one model, with its card")
     show.add_argument("name", metavar="NAME", help="one of `segsuite models list`, or a folder with model.json")
     show.add_argument("--json", action="store_true", help="print one JSON object")
     show.set_defaults(command=_models_show)
+    _add_models_of_others(models)
+
+
+def _add_models_of_others(models: Any) -> None:
+    from napari_segsuite.models.foreign.form import Form
+
+    trust = "it may run code of its own; see SECURITY.md"
+    add = _command(models, "add", "add a model that others made: a BioImage.IO package, or a network as ONNX, TorchScript or torch.export file")
+    add.add_argument(
+        "source", metavar="PATH_OR_URL", help="folder, zip file, description (.yaml), network (.onnx, .pt, .pt2), or a folder with model.json"
+    )
+    add.add_argument("--name", help="what to call it [as it calls itself]")
+    add.add_argument("--trust", action="store_true", help=trust)
+    add.add_argument("--form", type=Path, metavar="FILE", help="what follows as a JSON file [NET.json beside NET.onnx, if it is there]")
+    add.add_argument("--sha256", default="", help="what the file must have, else it is refused")
+    add.add_argument("--overwrite", action="store_true", help="replace the model of this name")
+    add_options(add, Form)
+    add.set_defaults(command=_models_add)
+    check = _command(models, "check", "run a model's own test, and say how far it is from what its makers got")
+    check.add_argument("source", metavar="NAME", help="a model that was added, or a BioImage.IO package that was not (path or URL)")
+    check.add_argument("--tolerance", type=float, default=1e-4, help="exit code 1 if any difference is larger [0.0001]")
+    check.add_argument("--weights", default="", help="of a package that was not added, which of its networks: onnx, torchscript, pytorch_state_dict")
+    check.add_argument("--trust", action="store_true", help=f"of a package that was not added: {trust}")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.set_defaults(command=_models_check)
+    remove = _command(models, "remove", "delete a model that was added")
+    remove.add_argument("name", metavar="NAME", help="one of `segsuite models list`")
+    remove.set_defaults(command=_models_remove)
 
 
 def _segment(args: argparse.Namespace) -> int:
@@ -216,6 +244,38 @@ def _models_show(args: argparse.Namespace) -> int:
     return 0
 
 
+def _models_add(args: argparse.Namespace) -> int:
+    from napari_segsuite.models.foreign.form import Form
+    from napari_segsuite.models.foreign.store import add
+
+    said = Form(**{f.name: getattr(args, f.name) for f in fields(Form)})
+    more = {"form": args.form, "name": args.name or "", "trusted": args.trust, "overwrite": args.overwrite, "sha256": args.sha256}
+    with shower("auto") as show:
+        spec = add(args.source, said, **more, show=lambda done, total: show.progress(args.source, done, total, "downloading"))
+    say(f"added {spec.name}: {spec.task}, {spec.axes}, classes {', '.join(c.name for c in spec.classes)}; use it with --model {spec.name}")
+    return 0
+
+
+def _models_check(args: argparse.Namespace) -> int:
+    from napari_segsuite.models.foreign.check import check
+
+    with shower("auto") as show:
+        told = check(
+            args.source, tolerance=args.tolerance, weights=args.weights, trusted=args.trust,
+            show=lambda done, total: show.progress(args.source, done, total, "downloading"),
+        )  # fmt: skip
+    say(json.dumps({**asdict(told), "good": told.good}) if args.json else str(told))
+    return 0 if told.good else 1
+
+
+def _models_remove(args: argparse.Namespace) -> int:
+    from napari_segsuite.models.foreign.store import remove
+
+    remove(args.name)
+    say(f"removed {args.name}")
+    return 0
+
+
 def _demo(args: argparse.Namespace) -> int:
     import importlib.util
 
@@ -235,6 +295,4 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _told(spec: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
     return {"name": spec.name, "task": spec.task, **asdict(spec)}

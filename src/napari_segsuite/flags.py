@@ -40,7 +40,7 @@ def _flag(hint: Any, unit: str) -> dict[str, Any]:
     if typing.get_origin(hint) is typing.Literal:
         return {"choices": inner}
     if typing.get_origin(hint) is tuple:
-        return {"type": _names if inner[0] is str else _numbers, "metavar": f"{_METAVARS[inner[0]]},..."}
+        return {"type": {str: _names, int: _numbers, float: _reals}[inner[0]], "metavar": f"{_METAVARS[inner[0]]},..."}
     kind = inner[0] if inner else hint
     return {"type": kind, "metavar": unit.upper() or _METAVARS[kind]}
 
@@ -84,6 +84,13 @@ def _numbers(text: str) -> tuple[int, ...]:
         return numbers
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not whole numbers like 32,256,256") from None
+
+
+def _reals(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not numbers like 0.5,0.5") from None
 
 
 def _help(f: Field[Any]) -> str:

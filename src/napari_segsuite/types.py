@@ -181,15 +181,17 @@ class ModelSpec:
         Network inputs are multiples of this, per axis.
     context : tuple of int
         Margin of a tile that is thrown away, per axis.
-    normalize : tuple of float
-        The two percentiles of the image that become 0 and 1.
+    normalize : mapping
+        ``method`` (`arrays.METHODS`) and its numbers: what of the whole image becomes 0 and 1. ``joint``: of all channels
+        together; ``cut``: None where values that are far off are kept.
     heads, classes : tuples
     codec : str
         Name of the codec that decodes the heads.
     codec_options : mapping
         What the codec was tuned to (thresholds, radii).
     net : mapping
-        ``{"name": ..., "kwargs": {...}}`` of the network for our own checkpoints; empty for others.
+        ``{"name": ..., "kwargs": {...}}`` of the network for our own checkpoints; for networks of others also their files and what they take and
+        give (`models.foreign`); empty for Python objects.
     licence, citation, trained_on : str
     weights_sha256 : str
         Of the weights file; empty for models without weights.

@@ -110,11 +110,11 @@ def told(model: Model) -> tuple[str, tuple[str, ...]]:
 def model_of(plan: Plan, model: Model | None = None) -> Model:
     """The model that a plan names, loaded once per process, or a given one; as the plan runs it."""
     o = plan.options
-    model = model or _model(o.model, o.device, o.batch, o.flips)
+    model = model or _model(o.model, o.device, o.batch, o.flips, plan.model["spec_sha256"])
     return Orthogonal(model) if plan.orthogonal else model
 
 
 @functools.lru_cache(maxsize=1)
-def _model(ref: str, device: str, batch: int, flips: bool) -> Model:
-    """The model of this process; a second one replaces it, so that memory does not pile up."""
+def _model(ref: str, device: str, batch: int, flips: bool, spec_sha256: str) -> Model:
+    """The model of this process; a second one replaces it, so that memory does not pile up, and so does another one of the same name."""
     return load_model(ref, device=device, batch=batch, flips=flips)

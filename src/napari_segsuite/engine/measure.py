@@ -29,15 +29,23 @@ def limits(image: Image, plan: Plan, spec: ModelSpec) -> tuple[tuple[float, floa
     method = spec.normalize.get("method")
     if method not in arrays.METHODS:
         raise ModelError(f"model {spec.name!r} asks for the normalisation {method!r}", f"one of {', '.join(arrays.METHODS)}")
-    result = []
-    for channel in plan.channels:
-        values = sample(image, channel)
-        low_high = spec.normalize.get("values", (1.0, 99.8))
-        if method == "percentiles":
-            result.append(arrays.contrast(values, (float(low_high[0]), float(low_high[1]))))
-        else:
-            result.append(arrays.otsu(values) if method == "otsu" else arrays.clusters(values))
-    return tuple(result)
+    if method == "none":
+        return ((0.0, 1.0),) * len(plan.channels)
+    if not spec.normalize.get("joint"):
+        return tuple(_limits(sample(image, channel), spec) for channel in plan.channels)
+    together = np.concatenate([sample(image, channel).ravel() for channel in plan.channels])
+    return (_limits(together, spec),) * len(plan.channels)
+
+
+def _limits(values: NDArray[Any], spec: ModelSpec) -> tuple[float, float]:
+    if spec.normalize["method"] == "otsu":
+        return arrays.otsu(values)
+    if spec.normalize["method"] == "clusters":
+        return arrays.clusters(values)
+    if spec.normalize["method"] == "mean_std":
+        return arrays.moments(values, float(spec.normalize.get("eps", 1e-6)))
+    low, high = spec.normalize.get("values", (1.0, 99.8))
+    return arrays.contrast(values, (float(low), float(high)))
 
 
 def sample(image: Image, channel: int) -> NDArray[Any]:

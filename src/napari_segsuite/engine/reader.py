@@ -43,7 +43,7 @@ class Reader:
         """Normalised pixels (C, *spatial) of a box on the model's grid."""
         lines = [_line(n, m, a, b) for n, m, (a, b) in zip(self.grids.image, self.grids.model, box, strict=True)]
         have = [(a, b) for a, b, _ in lines]
-        pixels = arrays.normalize(self._raw(have), self.plan.limits)
+        pixels = arrays.normalize(self._raw(have), self.plan.limits, arrays.FAR if self.plan.model["normalize"].get("cut", 4) is None else 4)
         finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(pixels))
         if not finite.all():
             self._note(~finite, have)

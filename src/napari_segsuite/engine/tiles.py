@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_segsuite.arrays import mirror
 from napari_segsuite.codecs.centers import EIGHTHS
 from napari_segsuite.types import Head, Model, ModelSpec
 
@@ -139,9 +140,8 @@ def padded(pixels: NDArray[np.float32], multiple: Sequence[int]) -> NDArray[np.f
     for axis, m in enumerate(multiple, start=1):
         n = pixels.shape[axis]
         extra = -n % m
-        if extra:  # index arithmetic, since a mirror wider than the image is no mirror any more
-            index = np.arange(n + extra) % max(2 * n - 2, 1)
-            pixels = pixels.take(np.where(index < n, index, 2 * n - 2 - index), axis=axis)
+        if extra:
+            pixels = pixels.take(mirror(n, n + extra), axis=axis)
     return np.ascontiguousarray(pixels)
 
 

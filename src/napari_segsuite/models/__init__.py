@@ -1,10 +1,11 @@
 """Models by name: ``load_spec`` knows all about one without torch, ``load_model`` makes it run.
 
-A reference is the name of a built-in or classical model, or a folder in our own format (``model.json``, ``weights.safetensors``).
+A reference is the name of a built-in or classical model or of one that the user added (`models.foreign.store`), or a folder with ``model.json``.
 """
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from napari_segsuite.errors import ModelError
 from napari_segsuite.types import Model, ModelSpec
 
+log = logging.getLogger(__name__)
 CLASSICAL = {
     "otsu": "napari_segsuite.models.classical:Otsu",
     "kmeans": "napari_segsuite.models.classical:KMeans",
@@ -23,8 +25,16 @@ CLASSICAL = {
 
 
 def list_models() -> list[ModelSpec]:
-    """Describe every model that came with the install."""
-    return [load_spec(name) for name in [*_builtin(), *CLASSICAL]]
+    """Describe every model that came with the install or was added; one that was added and is damaged is left out, with a warning."""
+    from napari_segsuite.models.foreign.home import installed
+
+    specs = [load_spec(name) for name in [*builtin(), *CLASSICAL]]
+    for name, folder in installed().items():
+        try:
+            specs.append(load_spec(name))
+        except ModelError as error:
+            log.warning("the model in %s is left out: %s", folder, error)
+    return specs
 
 
 def load_spec(ref: str) -> ModelSpec:
@@ -76,17 +86,20 @@ def card(ref: str) -> str:
 
 def folder_of(ref: str) -> Path:
     """Find the folder that a name or path stands for."""
-    builtin = _builtin()
-    if ref in builtin:
-        return builtin[ref]
+    from napari_segsuite.models.foreign.home import installed
+
+    named = {**installed(), **builtin()}
+    if ref in named:
+        return named[ref]
     path = Path(ref).expanduser()
     if (path / "model.json").is_file():
         return path
-    names = ", ".join([*builtin, *CLASSICAL])
+    names = ", ".join([*named, *CLASSICAL])
     raise ModelError(f"there is no model {ref!r}", f"one of {names}, or a folder with model.json and weights.safetensors")
 
 
-def _builtin() -> dict[str, Path]:
+def builtin() -> dict[str, Path]:
+    """The models in the package: name -> folder."""
     root = Path(str(resources.files("napari_segsuite") / "models" / "builtin"))
     return {path.parent.name: path.parent for path in sorted(root.glob("*/model.json"))}
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FORMAT = "segsuite-model/1"
 LARGEST_JSON = 2**20
+FOREIGN = ("onnx", "torchscript", "pt2", "pytorch_state_dict")
+"""Networks of others (`foreign.network`), whose files lie beside ``model.json`` as they came."""
 
 
 def read_spec(folder: Path) -> ModelSpec:
@@ -65,6 +67,13 @@ def load(folder: Path, *, device: str, batch: int, flips: bool) -> TorchModel:
     from napari_segsuite.models.torch_model import TorchModel
 
     spec = read_spec(folder)
+    if spec.net.get("name") in FOREIGN:
+        from napari_segsuite.models.foreign import model
+
+        try:
+            return model.load(folder, spec, device=device, flips=flips)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(f"{folder / 'model.json'}, field 'net': {type(error).__name__}: {error}", "what `segsuite models add` writes") from error
     net = _net(spec, folder / "model.json")
     _fill(net, _weights(folder / "weights.safetensors", spec.weights_sha256), folder)
     return TorchModel(spec, net, device=device, batch=batch, flips=flips)
@@ -149,8 +158,10 @@ def _check_scale(spec: ModelSpec) -> None:
         raise ValueError(f"pixel_size_um is {spec.pixel_size_um}, diameter_px is {spec.diameter_px}")
     method, values = spec.normalize.get("method"), spec.normalize.get("values", (1.0, 99.8))
     low, high = values
-    if method not in arrays.METHODS or not 0 <= low < high <= 100:
-        raise ValueError(f"normalize is {dict(spec.normalize)}, not percentiles with two values from 0 to 100, otsu or clusters")
+    if method not in arrays.METHODS or not 0 <= low < high <= 100 or not 0 <= spec.normalize.get("eps", 0) < math.inf:
+        raise ValueError(
+            f"normalize is {dict(spec.normalize)}, not percentiles with two values from 0 to 100, or one of {', '.join(arrays.METHODS[1:])}"
+        )
 
 
 def _net(spec: ModelSpec, path: Path) -> torch.nn.Module:

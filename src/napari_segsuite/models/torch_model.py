@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -28,6 +28,10 @@ class TorchModel:
         (N, C, *spatial) to a dict of raw head outputs.
     device, batch, flips
         See `models.load_model`.
+    precision : torch.dtype, optional
+        Of the computation; by default the fastest that the device has.
+    activation : callable, optional
+        Makes a head's map of its raw output; by default `activate`.
 
     Notes
     -----
@@ -35,7 +39,17 @@ class TorchModel:
     answer depend on how many tiles they are given.
     """
 
-    def __init__(self, spec: ModelSpec, net: nn.Module, *, device: str = "auto", batch: int = 4, flips: bool = False) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        net: nn.Module,
+        *,
+        device: str = "auto",
+        batch: int = 4,
+        flips: bool = False,
+        precision: torch.dtype | None = None,
+        activation: Callable[[Head, Tensor], Tensor] | None = None,
+    ) -> None:
         if flips and spec.codec in DIRECTED:
             raise OptionError(f"model {spec.name!r} answers with rays, which mirrored images have in other directions", do="Choose flips=False.")
         self.spec, self.flips = spec, flips
@@ -43,7 +57,8 @@ class TorchModel:
         self.batch = 1 if self.device.type == "cpu" else batch
         layout = getattr(net, "memory_format", torch.contiguous_format)
         self.layout: torch.memory_format = layout if self.device.type != "mps" else torch.contiguous_format
-        self.precision = precision_of(self.device)
+        self.precision = precision or precision_of(self.device)
+        self.activation = activation or activate
         self.net = net.eval().requires_grad_(False).to(self.device).to(memory_format=self.layout)
         self.notices: list[str] = []
 
@@ -87,7 +102,7 @@ class TorchModel:
         for mirror in mirrors if self.flips else [()]:
             raw = self._forward(net, x.flip(mirror) if mirror else x, device)
             for head in self.spec.heads:
-                value = unflip(activate(head, raw[head.name].float()), head, mirror)
+                value = unflip(self.activation(head, raw[head.name].float()), head, mirror)
                 total[head.name] = total[head.name] + value if head.name in total else value
         return {name: value / len(mirrors) for name, value in total.items()} if self.flips else total
 

@@ -8,11 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_segsuite.errors import InputError, OptionError
+from napari_segsuite.models.classes import COLORS, WRITTEN, read_class
 from napari_segsuite.types import Class, Segmentation
-
-KINDS = {"stuff": False, "thing": True}
-COLORS = ((255, 127, 14), (31, 119, 180), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75), (227, 119, 194), (188, 189, 34))
-_WRITTEN = "ID:NAME or ID:NAME:stuff or ID:NAME:thing, as in --classes 1:membrane:stuff,2:neurite:thing"
 
 
 def parse(texts: Sequence[str], task: str) -> tuple[Class, ...]:
@@ -39,19 +36,11 @@ def parse(texts: Sequence[str], task: str) -> tuple[Class, ...]:
     >>> [(c.id, c.name, c.countable) for c in parse(["1:membrane:stuff", "2:neurite:thing"], "panoptic")]
     [(1, 'membrane', False), (2, 'neurite', True)]
     """
-    classes = tuple(sorted((_class(text, task) for text in texts), key=lambda c: c.id))
+    classes = tuple(sorted((read_class(text, task != "semantic") for text in texts), key=lambda c: c.id))
     if [c.id for c in classes] != list(range(1, len(classes) + 1)) or len(classes) > 255:
         raise OptionError(f"the ids of the classes are {', '.join(str(c.id) for c in classes)}", "1, 2, 3, ... without gaps, 255 at most")
     check(classes, task, "--classes")
     return classes
-
-
-def _class(text: str, task: str) -> Class:
-    parts = [part.strip() for part in text.split(":")]
-    if len(parts) not in (2, 3) or not parts[0].isdecimal() or not parts[1] or (len(parts) == 3 and parts[2] not in KINDS):
-        raise OptionError(f"class {text!r} cannot be read", _WRITTEN)
-    number = int(parts[0])
-    return Class(number, parts[1], COLORS[(number - 1) % len(COLORS)], KINDS[parts[2]] if len(parts) == 3 else task != "semantic")
 
 
 def check(classes: Sequence[Class], task: str, where: str) -> None:
@@ -68,7 +57,7 @@ def check(classes: Sequence[Class], task: str, where: str) -> None:
     needed = {"semantic": {False}, "instance": {True}, "panoptic": {False, True}}[task]
     if kinds != needed:
         words = {"semantic": "stuff only", "instance": "things only", "panoptic": "at least one class of stuff and one of things"}[task]
-        raise OptionError(f"the classes of {where} are {told}", f"{words} for the task {task}", f"Say which they are: {_WRITTEN}.")
+        raise OptionError(f"the classes of {where} are {told}", f"{words} for the task {task}", f"Say which they are: {WRITTEN}.")
 
 
 def found(labels: Sequence[Segmentation], task: str) -> tuple[Class, ...]:
@@ -83,7 +72,7 @@ def found(labels: Sequence[Segmentation], task: str) -> tuple[Class, ...]:
     """
     told = {tuple(s.classes) for s in labels if is_told(s)}
     if len(told) > 1:
-        raise InputError("label files have different classes", "the same in all", f"Say which they are: {_WRITTEN}.")
+        raise InputError("label files have different classes", "the same in all", f"Say which they are: {WRITTEN}.")
     if told:
         classes = told.pop()
         check(classes, task, "the label files")
@@ -91,7 +80,7 @@ def found(labels: Sequence[Segmentation], task: str) -> tuple[Class, ...]:
     if task == "instance":
         return (Class(1, "object"),)
     if task == "panoptic":
-        raise InputError("the label files do not say which classes there are", "stuff and things by name", f"Say which they are: {_WRITTEN}.")
+        raise InputError("the label files do not say which classes there are", "stuff and things by name", f"Say which they are: {WRITTEN}.")
     top = max(int(s.labels.max(initial=0)) for s in labels)
     if top > 255:
         raise InputError(

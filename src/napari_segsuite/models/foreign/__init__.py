@@ -1,0 +1,1 @@
+"""Models that others made: BioImage.IO packages, and networks as TorchScript, ONNX or torch.export files."""

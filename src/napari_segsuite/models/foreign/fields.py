@@ -1,0 +1,103 @@
+"""YAML from strangers: bounded in size, in depth and in what its aliases stand for; and fields that say where they stand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+from napari_segsuite.errors import MissingExtra, ModelError
+
+LARGEST, ALIASES, VALUES, DEPTH = 2**20, 100, 100_000, 50
+
+
+class Fields:
+    """A mapping out of a description, which says where it stands when something in it is wrong."""
+
+    def __init__(self, path: Path, where: str, told: Any) -> None:
+        self.path, self.where, self.told = path, where, told
+        if not isinstance(told, dict):
+            raise ModelError(f"{path}{f', field {where!r}' if where else ''}: found {short(told)}", "a mapping of fields")
+
+    def name(self, key: str) -> str:
+        return f"{self.where}.{key}" if self.where else key
+
+    def wrong(self, key: str, found: Any, needed: str) -> NoReturn:
+        raise ModelError(f"{self.path}, field {self.name(key)!r}: found {short(found)}", needed)
+
+    def value(self, key: str, default: Any = ...) -> Any:
+        found = self.told.get(key, default)
+        if found is ...:
+            self.wrong(key, None, "a value")
+        return found
+
+    def text(self, key: str, default: Any = ...) -> str:
+        found = self.value(key, default)
+        if not isinstance(found, str):
+            self.wrong(key, found, "a text")
+        return found
+
+    def number(self, key: str, default: Any = ...) -> float:
+        return self.as_number(key, self.value(key, default))
+
+    def as_number(self, key: str, found: Any) -> float:
+        try:  # YAML 1.1 takes 1e-06 for a text
+            if isinstance(found, (bool, list, dict)):
+                raise ValueError
+            return float(found)
+        except (TypeError, ValueError):
+            self.wrong(key, found, "a number")
+
+    def whole(self, key: str, found: Any, least: int = 0) -> int:
+        if not isinstance(found, int) or isinstance(found, bool) or not least <= found <= 2**31:
+            self.wrong(key, found, f"a whole number from {least} on")
+        return int(found)
+
+    def below(self, key: str) -> Fields:
+        return Fields(self.path, self.name(key), self.value(key))
+
+    def many(self, key: str, default: Any = ...) -> list[Fields]:
+        found = self.value(key, default)
+        if not isinstance(found, list) or (default is ... and not found) or len(found) > 1000:
+            self.wrong(key, found, "a list")
+        return [Fields(self.path, f"{self.name(key)}[{n}]", item) for n, item in enumerate(found)]
+
+
+def read_yaml(path: Path) -> Any:
+    """The plain values in a YAML file of bounded size, with a bounded number of aliases, which could stand for an endless text."""
+    try:
+        import yaml
+    except (ImportError, RuntimeError) as error:
+        raise MissingExtra("reading models of BioImage.IO", "imports") from error
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise ModelError(f"{path} has more than {LARGEST} bytes", "a description of at most 1 MB")
+        depth = aliases = 0
+        for event in yaml.parse(data, yaml.SafeLoader):
+            depth += isinstance(event, yaml.events.CollectionStartEvent) - isinstance(event, yaml.events.CollectionEndEvent)
+            aliases += isinstance(event, yaml.events.AliasEvent)
+            if depth > DEPTH or aliases > ALIASES:
+                raise ModelError(f"{path} has more than {ALIASES} aliases, or values {DEPTH} deep", "a plain description")
+        told = yaml.safe_load(data)
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise ModelError(f"{path} cannot be read: {text}", "a YAML file of plain values") from error
+    _bounded(told, path)
+    return told
+
+
+def _bounded(told: Any, path: Path) -> None:
+    """Refuse values that aliases blow up."""
+    left, todo = VALUES, [told]
+    while todo:
+        value = todo.pop()
+        left -= 1
+        if left < 0:
+            raise ModelError(f"{path} stands for more than {VALUES} values", "a plain description")
+        todo += list(value.values()) if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else []
+
+
+def short(value: Any) -> str:
+    text = repr(value)
+    return "nothing" if value is None else text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,137 @@
+"""A network of others as a model like any other: tiles in, the activated maps of a codec out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from napari_segsuite.arrays import mirror
+from napari_segsuite.errors import ModelError
+from napari_segsuite.models.foreign.network import line, opened, valid
+from napari_segsuite.models.foreign.processing import apply
+from napari_segsuite.models.torch_model import TorchModel, pick_device
+from napari_segsuite.types import Head, ModelSpec
+
+
+def load(folder: Path, spec: ModelSpec, *, device: str, flips: bool) -> TorchModel:
+    """Make a model of a folder with somebody else's network in it.
+
+    Raises
+    ------
+    MissingExtra, ModelError
+        See `network.opened`.
+    """
+    where = pick_device(device)
+    net = Foreign(spec, opened(spec.net, folder, where))
+    # In the precision that it came in: nobody has tried it with another one. One by one: its batch may be fixed.
+    model = TorchModel(spec, net, device=device, batch=1, flips=flips, precision=torch.float32, activation=lambda _, maps: maps)
+    return model
+
+
+class Foreign(nn.Module):
+    """Brings a tile to the network's axes and sizes, and its answer to the codec's maps.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Its `net` has ``input`` (``axes``, ``least``, ``step`` per axis, ``steps``), ``outputs`` (``axes``, ``steps``) and ``maps`` (head ->
+        ``output``, ``channels`` and ``activation``).
+    network : Module
+        Tensors to a list of tensors.
+    """
+
+    def __init__(self, spec: ModelSpec, network: nn.Module) -> None:
+        super().__init__()
+        self.spec, self.network, self.net = spec, network, spec.net
+        self.axes = "bc" + spec.axes
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Activated maps (N, C, *spatial) of normalised tiles (N, C, *spatial)."""
+        size = x.shape[2:]
+        try:
+            maps = self._maps(x)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise ModelError(
+                f"model {self.spec.name!r} cannot answer a tile of shape {tuple(x.shape)}: {type(error).__name__}: {line(error)}"
+            ) from error
+        for name, value in maps.items():
+            if not bool(value.isfinite().all()):
+                raise ModelError(f"model {self.spec.name!r} answered with a map {name!r} that is not finite", do="Try another normalisation.")
+            maps[name] = value[(slice(None), slice(None), *(slice(n) for n in size))]
+        return maps
+
+    def _maps(self, x: Tensor) -> dict[str, Tensor]:
+        """What the network answers, as maps with the engine's axes; as large as its input, which may be larger than the tile."""
+        told = self.net["input"]
+        x = _grown(rearranged(x, self.axes, told["axes"], f"the input of model {self.spec.name!r}"), told)
+        answers = self.network(apply(told["steps"], x, told["axes"]))
+        maps = {head.name: self._map(head, answers) for head in self.spec.heads}
+        sizes = dict(zip(told["axes"], x.shape, strict=True))
+        size = tuple(sizes[a] for a in self.spec.axes)
+        for name, value in maps.items():
+            if tuple(value.shape[2:]) != size:
+                found = f"model {self.spec.name!r} answers an input of {size} with a map {name!r} of {tuple(value.shape[2:])}"
+                raise ModelError(found, "maps as large as the input, to segment images with them")
+        return maps
+
+    def _map(self, head: Head, answers: list[Tensor]) -> Tensor:
+        wish = self.net["maps"][head.name]
+        told = self.net["outputs"][wish["output"]]
+        value = apply(told["steps"], answers[wish["output"]].float(), told["axes"])
+        value = rearranged(value, told["axes"], self.axes, f"output {wish['output']} of model {self.spec.name!r}")
+        if wish["channels"]:
+            value = value[:, list(wish["channels"])]
+        return activated(head, value, wish, len(self.spec.classes))
+
+
+def activated(head: Head, value: Tensor, wish: Mapping[str, Any], classes: int) -> Tensor:
+    """The map of a head out of the channels chosen for it.
+
+    In ``semantic`` the background comes first. Where a network has no channel for it, it is what no class claims; after a softmax over the
+    classes alone there is none.
+    """
+    kind = wish["activation"]
+    if head.kind in ("vector", "scalar"):
+        return value * float(wish["unit"])
+    if head.name != "semantic":
+        return value if kind == "none" else value.sigmoid()
+    value = value.softmax(1) if kind == "softmax" else value.sigmoid() if kind == "sigmoid" else value
+    if value.shape[1] == classes + 1:
+        return value
+    background = torch.zeros_like(value[:, :1]) if kind == "softmax" else 1 - value.amax(1, keepdim=True)
+    return torch.cat([background, value], 1)
+
+
+def rearranged(x: Tensor, axes: str, to: str, what: str) -> Tensor:
+    """A tensor with other axes: those that are new or gone have a length of 1.
+
+    Raises
+    ------
+    ModelError
+        An axis that is not wanted is longer.
+    """
+    if x.ndim != len(axes):
+        raise ModelError(f"{what} has the shape {tuple(x.shape)}", f"{len(axes)} axes, {axes!r}")
+    for letter in [a for a in axes if a not in to]:
+        at = axes.index(letter)
+        if x.shape[at] != 1:
+            raise ModelError(f"{what} has the shape {tuple(x.shape)} and the axes {axes!r}", f"a length of 1 along {letter!r}")
+        x, axes = x.squeeze(at), axes.replace(letter, "")
+    for letter in [a for a in to if a not in axes]:
+        x, axes = x.unsqueeze(0), letter + axes
+    return x.permute([axes.index(a) for a in to])
+
+
+def _grown(x: Tensor, told: Mapping[str, Any]) -> Tensor:
+    """Mirrored at the far end of each spatial axis until the network takes it."""
+    for at, (letter, least, step) in enumerate(zip(told["axes"], told["least"], told["step"], strict=True)):
+        n = x.shape[at]
+        if letter in "zyx" and (size := valid(n, least, step)) != n:
+            x = x.index_select(at, torch.from_numpy(mirror(n, size)).to(x.device))
+    return x

@@ -1,0 +1,213 @@
+"""The user's folder of models: what is in it, and how something gets there.
+
+A model of others is a folder with our ``model.json``, a card, and the files of its package, as they came, in ``package/``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_segsuite.errors import ModelError, OptionError
+from napari_segsuite.models.foreign import home, rdf
+from napari_segsuite.models.foreign.archive import Show, inside, is_url
+from napari_segsuite.models.foreign.form import Form, overlaid, read_form
+from napari_segsuite.models.foreign.network import SUFFIXES, needs, opened, shapes
+from napari_segsuite.models.foreign.sources import PACKAGE, copy, found, gathered, net_of, tests_of
+from napari_segsuite.types import ModelSpec
+
+if TYPE_CHECKING:
+    from napari_segsuite.models.foreign.draft import Draft
+
+
+def add(
+    source: str, flags: Form | None = None, *, form: Path | None = None, name: str = "", trusted: bool = False, overwrite: bool = False,
+    sha256: str = "", show: Show | None = None,
+) -> ModelSpec:  # fmt: skip
+    """Put a model into the user's folder.
+
+    Parameters
+    ----------
+    source : str
+        Path or URL of a BioImage.IO package (folder, zip file or description), of a network (.onnx, .pt, .pt2), or of a folder of ours.
+    flags : Form, optional
+        What is to be said of the network.
+    form : Path, optional
+        The same as a JSON file; by default the one beside the network, ``net.json`` for ``net.onnx``, if there is one.
+    name : str, optional
+        What to call it; by default as it calls itself.
+    trusted : bool
+        Whether it may run code of its own.
+    overwrite : bool
+        Replace a model of this name.
+    sha256 : str, optional
+        What the file must have.
+    show : callable, optional
+        Told how many bytes of how many are downloaded.
+
+    Returns
+    -------
+    ModelSpec
+
+    Raises
+    ------
+    SegsuiteError
+        Says what is wrong with it, what it lacks, or why it is not trusted.
+    """
+    with found(source, sha256, show) as path:
+        beside = path.with_suffix(".json")
+        said = read_form(form) if form else read_form(beside) if path.is_file() and path.suffix in SUFFIXES and beside.is_file() else Form()
+        origin = source if is_url(source) else ""
+        home.home().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".adding-", dir=home.home()) as made:
+            try:
+                return _added(path, overlaid(said, flags or Form()), name, trusted, overwrite, origin, Path(made), show)
+            finally:
+                _tidy()
+
+
+def remove(name: str) -> None:
+    """Delete a model that was added, and what was said of the trust in it.
+
+    Raises
+    ------
+    ModelError
+        There is none of this name among those that were added.
+    """
+    models = home.installed()
+    if name not in models:
+        raise ModelError(
+            f"no model {name!r} was added", f"one of {', '.join(models) or 'none'}", "Models that came with the install cannot be removed."
+        )
+    shutil.rmtree(models[name])
+    _tidy()
+
+
+def _added(path: Path, form: Form, name: str, trusted: bool, overwrite: bool, origin: str, work: Path, show: Show | None) -> ModelSpec:
+    from napari_segsuite.models.folder import read_spec
+
+    if (path / "model.json").is_file():
+        spec = read_spec(path)
+        name = _name(name or spec.name, overwrite)
+        new = _copied(path, spec, work / name)
+        spec = replace(spec, name=name)
+        _allow(spec.net, name, trusted)
+    else:
+        package = rdf.read_package(path if path.is_file() else rdf.find(path)) if path.is_dir() or path.suffix in (".yaml", ".yml") else None
+        name = _name(name or (package.name if package else path.stem), overwrite)
+        new = work / name
+        new.mkdir()
+        spec = _from_package(package, form, new, trusted, origin, show) if package else _from_file(path, form, new, trusted)
+    (new / "model.json").write_text(json.dumps({"format": "segsuite-model/1", **asdict(spec)}, indent=2) + "\n", encoding="utf-8")
+    spec = _tried(new)
+    if (final := home.home() / name).exists():
+        shutil.rmtree(final)
+    new.rename(final)
+    return spec
+
+
+def _name(wish: str, overwrite: bool) -> str:
+    """The wish as the name of a folder, which no other model has."""
+    from napari_segsuite.models import CLASSICAL, builtin
+
+    name = re.sub(r"[^a-z0-9._-]+", "-", wish.lower()).strip("-._")[:64].rstrip("-._") if not home.NAME.fullmatch(wish) else wish
+    if not home.NAME.fullmatch(name):
+        raise OptionError(f"the model's name is {wish!r}", "letters, digits, dots and dashes, 64 at most", "Give it one with --name.")
+    if name in {*builtin(), *CLASSICAL}:
+        raise OptionError(f"a model {name!r} came with the install", "another name", "Give it one with --name.")
+    if name in home.installed() and not overwrite:
+        raise OptionError(f"a model {name!r} is there already", do="Give this one another name with --name, or replace that one with --overwrite.")
+    return name
+
+
+def _copied(path: Path, spec: ModelSpec, new: Path) -> Path:
+    """A folder of ours, with those of its files that are named."""
+    names = list(spec.net.get("files", {"weights.safetensors": ""}))
+    names += [n for n in ("card.md",) if (path / n).is_file()]
+    if (path / PACKAGE).is_dir() and "description" in spec.net:
+        package = rdf.read_package(inside(path, spec.net["description"], str(path / "model.json")))
+        names += [f"{PACKAGE}/{source.path}" for source in tests_of(package)] + [spec.net["description"]]
+    for name in dict.fromkeys(names):
+        copy(inside(path, name, str(path / "model.json")), new / name)
+    return new
+
+
+def _from_package(package: rdf.Package, form: Form, new: Path, trusted: bool, origin: str, show: Show | None) -> ModelSpec:
+    from napari_segsuite.models.foreign.draft import of_package
+
+    weights = package.chosen(form.weights)
+    draft = of_package(package, form)
+    net = {**gathered(package, weights, new, origin, show), "description": f"{PACKAGE}/rdf.yaml"}
+    copy(package.path, new / PACKAGE / "rdf.yaml")
+    if package.documentation and (package.path.parent / package.documentation.path).is_file():
+        copy(inside(package.path.parent, package.documentation.path, str(package.path)), new / "card.md")
+    return _finished(draft, form, net, new, trusted)
+
+
+def _from_file(path: Path, form: Form, new: Path, trusted: bool) -> ModelSpec:
+    from napari_segsuite.models.foreign.draft import of_form
+
+    if path.suffix.lower() not in SUFFIXES:
+        raise ModelError(
+            f"{path} is no model", f"a folder or zip file of BioImage.IO, a description (.yaml), or a file ending in {', '.join(SUFFIXES)}"
+        )
+    draft = of_form(form, path.name)
+    kind = SUFFIXES[path.suffix.lower()]
+    copy(path, new / PACKAGE / path.name)
+    for other in needs(kind, path):
+        copy(other, new / PACKAGE / other.relative_to(path.parent))
+    return _finished(draft, form, net_of(kind, new / PACKAGE / path.name, new), new, trusted)
+
+
+def _finished(draft: Draft, form: Form, net: dict[str, Any], new: Path, trusted: bool) -> ModelSpec:
+    """Run the network once on nothing, to see what it answers with."""
+    import torch
+
+    from napari_segsuite.models.foreign.draft import declared, finished
+
+    _allow(net, new.name, trusted)
+    network = opened(net, new, torch.device("cpu"))
+    inputs: Any = getattr(network, "inputs", None)
+    if inputs and not draft.outputs:
+        draft = declared(draft, inputs[0].shape)
+    return finished(draft, form, shapes(network, draft.input), net, new.name)
+
+
+def _allow(net: Mapping[str, Any], name: str, trusted: bool) -> None:
+    """Note the trust in a network that is a program, or refuse it."""
+    if net.get("name") in home.WHY:
+        if trusted:
+            home.trust(net["files"], name)
+        home.demand(net["name"], net["files"], name, home.SAY_SO)
+
+
+def _tried(new: Path) -> ModelSpec:
+    """The model as it will be loaded, after it has answered one tile of noise."""
+    import numpy as np
+
+    from napari_segsuite.models.folder import FOREIGN, load
+
+    model = load(new, device="cpu", batch=1, flips=False)
+    if model.spec.net["name"] in FOREIGN:
+        shape = [min(n, max(2 * m, 32)) for n, m in zip(model.spec.tile, model.spec.multiple, strict=True)]
+        model.predict(np.random.default_rng(0).normal(size=(1, len(model.spec.channels), *shape)).astype(np.float32))
+    return model.spec
+
+
+def _tidy() -> None:
+    """Trust only what is there."""
+    home.forget(home.trusted() - set[str]().union(*(_digests(folder) for folder in home.installed().values())))
+
+
+def _digests(folder: Path) -> set[str]:
+    try:
+        files = json.loads((folder / "model.json").read_text(encoding="utf-8"))["net"]["files"]
+        return set(files.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()
