@@ -40,6 +40,15 @@ FEW, SMALL = (12, 44, 40), (6, 22, 20)
 """A volume of 8 chunks, since each file that an object store is asked for takes a while."""
 
 
+HURRIED = """
+from napari_segsuite.engine import lock
+from napari_segsuite.cli import main
+lock.BEAT_S, lock.DEAD_S = 0.5, 5.0
+raise SystemExit(main())
+"""
+"""The command, which does not wait as long for a lease that nobody renews."""
+
+
 @pytest.fixture
 def there() -> Iterator[str]:
     """A folder in memory."""
@@ -283,8 +292,8 @@ def test_killed_and_gone_on_with_in_an_object_store(bucket: tuple[str, dict[str,
     io.write(image, store)
     command = [
         sys.executable,
-        "-m",
-        "napari_segsuite",
+        "-c",
+        HURRIED,
         "segment",
         store,
         "--model",
@@ -296,6 +305,7 @@ def test_killed_and_gone_on_with_in_an_object_store(bucket: tuple[str, dict[str,
         "--progress",
         "json",
     ]
+    monkeypatch.setattr(lock, "BEAT_S", 0.5)
     with lock.held(place(out) / ".segsuite" / "lock", place(out)):
         refused = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **keys}, timeout=120, check=False)
     assert refused.returncode == 1
