@@ -4,7 +4,7 @@ No network is asked: the maps are encoded from the true labels of the validation
 pixels, or of synthetic nuclei where that folder is absent, and then blurred (with a standard deviation of 1 pixel) and made noisy (Gaussian,
 of the given standard deviation).
 
-- ours           the `boundaries` codec with the options that a training chooses for objects of this size, and the rows of the table
+- ours           the `boundaries` codec with lengths like those that a training chooses for objects of this size, and the rows of the table
 - same seeds     scikit-image's ``watershed`` on the same heights, from the tops that ours found: that was done before and is not counted
 - thresholds     as in NucMM (Lin et al. 2021): what is deep inside and no outline is labelled, and the distance map is flooded from there
 

@@ -42,7 +42,7 @@ NEAR: dict[str, dict[str, Any]] = {
     "semantic": {},
     "centers": {"longest": 5, "second": 2, "search": 3, "window": 2, "center": 0.1},
     "flows": {"steps": 4, "search": 2, "window": 2, "smooth": 2, "least": 2},
-    "boundaries": {"steps": 2, "level": 2, "search": 4, "merge": 0.3, "center": 0.1},
+    "boundaries": {"steps": 2, "level": 2, "search": 4, "merge": 0.3, "center": 0.1, "smooth": 1},
     "stars": {"longest": 2.5, "window": 1, "smooth": 0, "overlap": 0.2, "center": 0.1},
 }
 """Options with which the decoders look at most 16 voxels far, so that small frames have an inside and an outside."""

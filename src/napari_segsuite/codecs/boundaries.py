@@ -1,6 +1,6 @@
 """The `boundaries` codec: what is here (semantic), is it an outline (boundary), how far is it to the middle of its object (distance).
 
-What networks learn is close to Lin et al. 2021 (NucMM: foreground, contour and distance), what is made of it is a watershed. Theirs floods
+What networks learn is close to Lin et al. 2021 (arXiv 2107.05840: foreground, contour and distance), what is made of it is a watershed. Theirs floods
 from the whole of an image; this one is decided by what is near, so that it is exact in chunks. All maps are integers.
 
 1. a voxel is foreground where its background probability is low; its class is the most probable other one;
