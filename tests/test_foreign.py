@@ -22,6 +22,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import nn
 
 from napari_segsuite import Class, list_models, load_model, load_spec, read_segmentation, segment, write
@@ -309,6 +310,24 @@ def test_classes_with_their_own_channel_for_the_background(tmp_path: Path) -> No
     assert found.segments["size"].tolist() == [50, 36]
 
 
+def test_volumes_and_slices_of_volumes(tmp_path: Path) -> None:
+    volume = np.asarray(nuclei((20, 40, 44), "zyx", crowding=0.1, seed=1)[0] > 60, np.float32)
+    said = {"normalize": "none", "activation": "none", "classes": ("1:spot",)}
+    add(
+        str(onnx_model(tmp_path / "solid.onnx", np.full((1, 1, 3, 3, 3), 1 / 27), size=("d", "h", "w"))),
+        Form(axes="zyx", tile=(16, 24, 24), multiple=(4, 4, 4), **said),
+    )
+    add(str(onnx_model(tmp_path / "flat.onnx", np.full((1, 1, 3, 3), 1 / 9))), Form(axes="yx", tile=(64, 64), **said))
+    assert (load_spec("solid").context, load_spec("solid").multiple) == ((2, 3, 3), (4, 4, 4))
+    inner = np.s_[1:-1, 1:-1, 1:-1]
+    solid = ndimage.uniform_filter(volume, 3)[inner]
+    found = segment(volume, model="solid", min_size_px=0).labels[inner]
+    np.testing.assert_array_equal((found > 0)[abs(solid - 0.5) > 1 / 255], (solid > 0.5)[abs(solid - 0.5) > 1 / 255])
+    flat = np.mean([ndimage.uniform_filter(volume, [1 if a == axis else 3 for a in range(3)]) for axis in range(3)], axis=0)[inner]
+    found = segment(volume, model="flat", stack="orthogonal", min_size_px=0).labels[inner]
+    np.testing.assert_array_equal((found > 0)[abs(flat - 0.5) > 1 / 100], (flat > 0.5)[abs(flat - 0.5) > 1 / 100])
+
+
 def test_flags_are_said_on_top_of_the_form(tmp_path: Path, segsuite: Callable[..., Any]) -> None:
     path = blurring(tmp_path / "net.onnx")
     (tmp_path / "f.json").write_text(json.dumps({"axes": "yx", "normalize": "none", "activation": "none", "licence": "MIT", "tile": [64, 64]}))
@@ -362,6 +381,10 @@ LACKING: dict[str, tuple[dict[str, Any], str]] = {
         "which of them is which of semantic, center, offset",
     ),
     "three dimensions": ({"axes": "zyx", "normalize": "none", "activation": "none"}, r"input has 4 axes .*--input-axes"),
+    "a tile that is all margin": (
+        {"axes": "yx", "normalize": "none", "activation": "none", "classes": ("1:a", "2:b"), "tile": (32, 32), "context": (8, 8)},
+        r"tile is 32 x 32, and a context of 8 x 8, in steps of 16 x 16, .*Needed: a tile of 48 x 48",
+    ),
     "a codec that does not exist": ({"axes": "yx", "normalize": "none", "activation": "none", "codec": "magic"}, "there is no codec 'magic'"),
 }
 

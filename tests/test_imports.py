@@ -47,7 +47,7 @@ HEAVY = (
     *named("codecs", "boundaries centers compass flows pieces places runs semantic stars targets"),
     *named("engine", "chunk"),
     *named("models", "folder nets torch_model"),
-    *named("models.foreign", "check draft model network processing sources store"),
+    *named("models.foreign", "check draft grid model network processing sources store"),
     *named("training", "appraise augment card data design fit job losses nuclei nuclei3d recipe record samples shapes volumes"),
 )
 VIEWER = (

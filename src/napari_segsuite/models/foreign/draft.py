@@ -10,13 +10,11 @@ from napari_segsuite.codecs import codec
 from napari_segsuite.errors import ModelError, OptionError
 from napari_segsuite.models.classes import WRITTEN, read_class
 from napari_segsuite.models.foreign.form import Form, normalization
-from napari_segsuite.models.foreign.network import valid
+from napari_segsuite.models.foreign.grid import LARGEST, grid
 from napari_segsuite.models.foreign.rdf import Package
 from napari_segsuite.models.foreign.tensors import Tensor
 from napari_segsuite.types import SPATIAL, Class, Head, ModelSpec
 
-LARGEST = {"yx": (512, 512), "zyx": (64, 128, 128)}
-"""Tiles are as large as this where nobody says otherwise, and their context is an eighth of it."""
 STRIDE = 16
 CHECK_ANYWAY = "`segsuite models check` runs its test all the same."
 POINTWISE = {"binarize", "clip", "ensure_dtype", "fixed_zero_mean_unit_variance", "scale_linear", "sigmoid", "softmax"}
@@ -155,7 +153,7 @@ def finished(draft: Draft, form: Form, shapes: Sequence[Sequence[int]], net: Map
     classes = _classes(form, len(picked) or counts[number], outputs[number])
     heads = codec(form.codec or "semantic").heads(classes, dims)
     maps = {h.name: _map(h, *chosen[h.name], counts, outputs, form, len(classes)) for h in heads}
-    tile, multiple, context = _grid(draft, form)
+    tile, multiple, context = grid(draft.axes, draft.input, draft.halo, form)
     told: dict[str, Any] = {"axes": draft.axes, "pixel_size_um": form.pixel_size_um or None, **draft.texts}
     told |= {key: value for key in ("description", "licence", "citation", "trained_on") if (value := getattr(form, key))}
     interface = {"input": draft.input, "outputs": [{"axes": o["axes"], "steps": o["steps"]} for o in outputs], "maps": maps}
@@ -280,22 +278,3 @@ def _map(
     if head.kind == "probability" and activation == "softmax":
         activation = "sigmoid"
     return {"output": number, "channels": list(picked), "activation": activation or "none", "unit": form.unit}
-
-
-def _grid(draft: Draft, form: Form) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Tile, multiple and context: what the form says, what the package says, or what is usual."""
-    for key in ("tile", "multiple", "context", "pixel_size_um"):
-        if getattr(form, key) and len(getattr(form, key)) != len(draft.axes):
-            raise OptionError(f"{key} has {len(getattr(form, key))} numbers", f"{len(draft.axes)}, one per axis of {draft.axes}")
-    sizes = {a: (n, m) for a, n, m in zip(draft.input["axes"], draft.input["least"], draft.input["step"], strict=True)}
-    lines = [_line(*sizes[a], LARGEST[draft.axes][k], form, draft.halo[k] if draft.halo else 0, k) for k, a in enumerate(draft.axes)]
-    tile, multiple, context = (tuple(line[n] for line in lines) for n in range(3))
-    return tile, multiple, context
-
-
-def _line(least: int, step: int, usual: int, form: Form, halo: int, k: int) -> tuple[int, int, int]:
-    multiple = form.multiple[k] if form.multiple else step if step and least % step == 0 else 1
-    largest = least if not step else form.tile[k] if form.tile else usual
-    context = form.context[k] if form.context else halo or largest // 8
-    room = 2 * (-(-context // multiple) * multiple) + multiple
-    return largest if form.tile or not step else valid(max(largest, room), least, step), multiple, context
