@@ -16,6 +16,10 @@ from typing import Any
 
 import napari_segsuite
 from napari_segsuite.cli import _parser
+from napari_segsuite.models.families import FAMILIES
+from napari_segsuite.models.families import SIZES as OTHERS
+from napari_segsuite.training.design import WIDTHS
+from napari_segsuite.training.options import SIZES
 
 PAGES = Path(__file__).parent / "reference"
 MADE = re.compile(r"(<!-- made by docs/make_reference\.py: (\w+) ?(.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -61,6 +65,19 @@ def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
     return dict(found[0].choices) if found else {}
 
 
+def networks(_: str) -> str:
+    """A table of what ``--net`` takes, by name."""
+    rows: dict[str, list[str]] = {name: ["2D, 3D", "", ""] for name in SIZES}
+    for (name, dims), size in OTHERS.items():
+        axes = f"{rows[name][0]}, {dims}D" if name in rows else f"{dims}D"
+        built = ", ".join(f"{key} {value}" for key, value in size.items())
+        before = f"{rows[name][2]}; 3D: " if name in rows else ""
+        rows[name] = [axes, FAMILIES[name.partition("-")[0]].extra, before + built]
+    for name in SIZES:
+        rows[name][2] = "; ".join(f"{dims}D: widths {WIDTHS[name, dims]['widths']}, blocks {WIDTHS[name, dims]['blocks']}" for dims in (2, 3))
+    return table(["`--net`", "axes", "extra", "built with"], [[code(name), axes, code(extra), built] for name, (axes, extra, built) in rows.items()])
+
+
 def signature(name: str) -> str:
     """The signature of a public name as Python, one argument per line where it is long."""
     thing = getattr(napari_segsuite, name)
@@ -104,7 +121,7 @@ def _written(action: argparse.Action) -> str:
     return " ".join([*action.option_strings, value, "..." if action.nargs == "+" else ""]).strip()
 
 
-MAKERS = {"options": options, "flags": flags, "signature": signature}
+MAKERS = {"options": options, "flags": flags, "networks": networks, "signature": signature}
 
 
 def main() -> int:

@@ -138,7 +138,9 @@ def test_a_sample_stands_for_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_method_that_does_not_exist_is_told() -> None:
     image = arrays.as_image(np.zeros((8, 8)))
     spec = replace(load_spec("otsu"), normalize={"method": "magic"})
-    with pytest.raises(ModelError, match=r"Model 'otsu' asks for the normalisation 'magic'\. Needed: one of percentiles, otsu, clusters, mean_std, none\."):
+    with pytest.raises(
+        ModelError, match=r"Model 'otsu' asks for the normalisation 'magic'\. Needed: one of percentiles, otsu, clusters, mean_std, none\."
+    ):
         measure.limits(image, resolve(image, Options(model="otsu"), spec), spec)
 
 

@@ -23,6 +23,7 @@ def named(room: str, modules: str) -> list[str]:
 
 
 TORCH = ("torch",)
+NETWORKS = ("monai", "segmentation_models_pytorch", "timm", "torchvision")
 GUI = ("napari", "magicgui", "qtpy", "superqt", "vispy", "PyQt5", "PyQt6", "PySide6")
 
 # By name, not by looking into folders: a module that is gone must be noticed, and a new one must be thought about.
@@ -39,7 +40,7 @@ LIGHT = (
         "shards store table tiff tiff_check tiff_meta tiff_write units",
     ),
     *named("metrics", "objects scores table voxels"),
-    *named("models", "classes classical orthogonal seeded"),
+    *named("models", "classes classical families orthogonal seeded"),
     *named("models.foreign", "archive fields form home onnx_file rdf tensors"),
     *named("training", "classes options"),
 )
@@ -48,6 +49,7 @@ HEAVY = (
     *named("engine", "chunk"),
     *named("models", "folder nets torch_model"),
     *named("models.foreign", "check draft grid model network processing sources store"),
+    *named("models.families", "headed monai smp")[1:],
     *named("training", "appraise augment card data design fit job losses nuclei nuclei3d recipe record samples shapes volumes"),
 )
 VIEWER = (
@@ -87,8 +89,8 @@ def test_light_module_loads_neither_torch_nor_qt(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", sorted(set(HEAVY) - set(LIGHT)))
-def test_headless_module_loads_no_qt(module: str) -> None:
-    assert loaded(HEAVY, GUI)[module] == []
+def test_headless_module_loads_no_qt_and_no_library_of_networks(module: str) -> None:
+    assert loaded(HEAVY, GUI + NETWORKS)[module] == []
 
 
 @pytest.mark.gui

@@ -90,17 +90,16 @@ def save(spec: ModelSpec, state: Mapping[str, torch.Tensor], folder: Path, *, ha
     folder : Path
         Made if needed; files are replaced only when the new ones are complete.
     half : bool
-        Store convolution kernels as float16, which halves the file; norms stay float32.
+        Store kernels as float16, which halves the file (`stored`).
 
     Returns
     -------
     ModelSpec
         As written.
     """
-    import torch
     from safetensors.torch import save as to_bytes
 
-    small = {name: v.contiguous().to(torch.float16 if half and v.ndim > 1 else v.dtype) for name, v in state.items()}
+    small = {name: (stored(v) if half else v).contiguous() for name, v in state.items()}
     _check_finite(small, folder)
     data = to_bytes(small)
     told = {"format": FORMAT, **asdict(spec), "weights_sha256": hashlib.sha256(data).hexdigest()}
@@ -108,6 +107,11 @@ def save(spec: ModelSpec, state: Mapping[str, torch.Tensor], folder: Path, *, ha
     _replace(folder / "weights.safetensors", data)
     _replace(folder / "model.json", (json.dumps(told, indent=2) + "\n").encode())
     return read_spec(folder)
+
+
+def stored(value: torch.Tensor) -> torch.Tensor:
+    """A tensor as it lies on disk: kernels in half precision; norms in full; whole numbers, which may be indices, as they are."""
+    return value.half() if value.ndim > 1 and value.is_floating_point() else value
 
 
 def _spec(told: dict[str, Any]) -> ModelSpec:

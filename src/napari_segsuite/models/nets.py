@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_segsuite.models import families
+from napari_segsuite.models.families.headed import Headed
+
 _CONV: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORM: dict[int, type[nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -138,12 +141,20 @@ class ResUNet(nn.Module):
         return {name: head(x) for name, head in self.heads.items()}
 
 
-NETS: Mapping[str, type[nn.Module]] = {"resunet": ResUNet}
+NETS = ("resunet", *families.FAMILIES)
+Net = ResUNet | Headed
+"""What both have: `dims`, `multiple`, `memory_format`, and heads by name."""
 
 
-def build(name: str, kwargs: Mapping[str, Any]) -> nn.Module:
-    """Make a network by its name in the checkpoint; only names in `NETS` exist, so a file cannot choose what is called."""
-    return NETS[name](**kwargs)
+def build(name: str, kwargs: Mapping[str, Any]) -> Net:
+    """Make a network by its name in the checkpoint; only names in `NETS` exist, so a file cannot choose what is called.
+
+    Raises
+    ------
+    MissingExtra
+        It is of a library that is not installed.
+    """
+    return ResUNet(**kwargs) if name == "resunet" else families.build(name, kwargs)
 
 
 def multiple_of(net: nn.Module) -> tuple[int, ...]:

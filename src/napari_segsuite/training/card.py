@@ -31,7 +31,7 @@ def card(spec: ModelSpec, options: TrainOptions, found: Mapping[str, Any], objec
             f"| channels | {', '.join(spec.channels)} |",
             f"| pixel size | {size} |",
             f"| typical diameter | {f'{spec.diameter_px:.1f} pixels' if spec.diameter_px else 'has no objects'} |",
-            f"| network | {spec.net['name']}, {weights / 1e6:.2f} million weights, widths {spec.net['kwargs']['widths']} |",
+            f"| network | {spec.net['name']}, {weights / 1e6:.2f} million weights{_sizes(spec.net['kwargs'])} |",
             f"| codec | {spec.codec}, {dict(spec.codec_options)} |",
             f"| trained on | {spec.trained_on} ({objects} objects) |",
             f"| training | {options.steps} steps, seed {options.seed}{begun} |",
@@ -52,6 +52,11 @@ def card(spec: ModelSpec, options: TrainOptions, found: Mapping[str, Any], objec
 def trained_on(train: int) -> str:
     """What to say of the data in the model's description."""
     return f"{train} {'image' if train == 1 else 'images'} of its user's"
+
+
+def _sizes(kwargs: Mapping[str, Any]) -> str:
+    """What a network was built with, beside what the data say."""
+    return "".join(f", {name} {kwargs[name]}" for name in ("encoder", "width", "widths") if name in kwargs)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -13,7 +13,8 @@ from napari_segsuite.codecs import codec
 from napari_segsuite.codecs.stars import LONGEST
 from napari_segsuite.errors import ModelError, OptionError
 from napari_segsuite.models import load_model
-from napari_segsuite.models.nets import ResUNet
+from napari_segsuite.models.families import SIZES as OTHERS
+from napari_segsuite.models.nets import Net, ResUNet, build
 from napari_segsuite.models.torch_model import TorchModel
 from napari_segsuite.training.data import Data, Sample
 from napari_segsuite.training.options import TrainOptions
@@ -79,7 +80,7 @@ class Design:
 
     Attributes
     ----------
-    net : ResUNet
+    net : ResUNet or Headed
     spec : ModelSpec
         Without its weights' sha256, and with the codec's options before they are tuned.
     crop : tuple of int
@@ -88,7 +89,7 @@ class Design:
     notices : tuple of str
     """
 
-    net: ResUNet
+    net: Net
     spec: ModelSpec
     crop: tuple[int, ...]
     objects: Objects
@@ -110,12 +111,16 @@ def design(options: TrainOptions, data: Data, train: Sequence[Sample], name: str
     heads = codec(options.codec_name).heads(data.classes, len(data.axes))
     shape = [int(n) for n in np.median([sample.labels.shape for sample in train], axis=0)]
     usual = _usual(objects, shape, len(data.axes))
+    called = start.spec.net["name"] if start is not None else (options.net_name or "resunet").partition("-")[0]
     kwargs = _kwargs(options, data, heads, start, options.crop or usual)
-    net = ResUNet(**kwargs)
+    net = build(called, kwargs)
     notices = list(data.notices)
     if start is not None:
         notices += _begin(net, start)
     crop = _crop(options, net.multiple, usual, train)
+    if options.batch == 1 and crop == net.multiple:  # of one number there is no variance
+        found = f"crop is {crop} with 1 crop per step, of which the network's deepest level sees a single voxel"
+        raise OptionError(found, "two at least", "Choose a larger --batch or --crop.")
     context, tile = grid(net)
     spec = ModelSpec(
         name=name,
@@ -131,9 +136,9 @@ def design(options: TrainOptions, data: Data, train: Sequence[Sample], name: str
         multiple=net.multiple,
         context=context,
         normalize={"method": "percentiles", "values": list(NORMALIZE)},
-        net={"name": "resunet", "kwargs": kwargs},
+        net={"name": called, "kwargs": kwargs},
     )
-    if objects.longest > 2 * min(net.reach):
+    if isinstance(net, ResUNet) and objects.longest > 2 * min(net.reach):
         seen = f"objects are up to {objects.longest:.0f} voxels long, and the network sees {min(net.reach)} far"
         notices.append(f"{seen}: with smaller images it may do better")
     return Design(net, spec, crop, objects, tuple(notices))
@@ -160,16 +165,17 @@ def strides(aspect: Sequence[float], size: Sequence[int], levels: int) -> list[t
     return found
 
 
-def grid(net: ResUNet) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def grid(net: Net) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Context and tile of a network, per axis: multiples of its stride.
 
     In a plane the context is all that the network can see. In volumes that would be most of every tile; there it is a quarter, which is where most
-    of what it sees comes from (Luo et al. 2016, arXiv 1701.04128), as in the model `nuclei-3d`. Results do not depend on chunks either way: tiles
-    lie on one grid.
+    of what it sees comes from (Luo et al. 2016, arXiv 1701.04128), as in the model `nuclei-3d`. Networks of other libraries say themselves how far
+    they look so that it matters, and how much a tile may keep. Results do not depend on chunks either way: tiles lie on one grid.
     """
     part = 1 if net.dims == 2 else 4
-    context = tuple(-(-r // (part * m)) * m for r, m in zip(net.reach, net.multiple, strict=True))
-    tile = tuple(2 * c + -(-n // m) * m for c, n, m in zip(context, CORE[net.dims], net.multiple, strict=True))
+    wanted, core = ([-(-r // part) for r in net.reach], CORE[net.dims]) if isinstance(net, ResUNet) else (net.context, net.core)
+    context = tuple(-(-c // m) * m for c, m in zip(wanted, net.multiple, strict=True))
+    tile = tuple(2 * c + -(-n // m) * m for c, n, m in zip(context, core, net.multiple, strict=True))
     return context, tile
 
 
@@ -200,11 +206,23 @@ def _kwargs(options: TrainOptions, data: Data, heads: Sequence[Head], start: Tor
         return {**start.spec.net["kwargs"], "heads": outputs}
     if len(crop) != len(data.axes):
         raise OptionError(f"crop has {len(crop)} numbers", f"{len(data.axes)}, one per spatial axis ({', '.join(data.axes)})")
-    size = WIDTHS[options.net_name or "resunet-small", len(data.axes)]
-    pools = strides(data.aspect, crop, len(size["widths"]))
-    depth = len(pools) + 1
-    widths = {name: list(values[:depth]) for name, values in size.items()}
-    return {"dims": len(data.axes), "in_channels": len(data.channels), "heads": outputs, **widths, "strides": [list(s) for s in pools]}
+    return {"dims": len(data.axes), "in_channels": len(data.channels), "heads": outputs, **_size(options.net_name, data, crop)}
+
+
+def _size(name: str | None, data: Data, crop: Sequence[int]) -> dict[str, Any]:
+    """What a network of this name is built with: its widths as far down as it can pool, and where it pools, where it lets itself be told."""
+    d = len(data.axes)
+    size = {**WIDTHS, **OTHERS}.get((name or "resunet-small", d))
+    if size is None:
+        raise OptionError(f"network {name} is for planes, and the images have the axes {data.axes}", "a network for volumes", "Choose another --net.")
+    lists = {key: value for key, value in size.items() if isinstance(value, list)}
+    if not lists:
+        return dict(size)
+    told = "widths" in lists
+    levels = min(map(len, lists.values()))
+    pools = strides(data.aspect, crop, levels) if told else strides((1,) * d, (max(min(crop), 2 * NARROWEST),) * d, levels)
+    cut = {key: list(value[: len(pools) + 1]) if key in lists else value for key, value in size.items()}
+    return {**cut, "strides": [list(s) for s in pools]} if told else cut
 
 
 def _start(options: TrainOptions, data: Data) -> TorchModel | None:
@@ -212,7 +230,7 @@ def _start(options: TrainOptions, data: Data) -> TorchModel | None:
     if options.init is None:
         return None
     model = load_model(options.init, device="cpu")
-    if not isinstance(model, TorchModel) or not isinstance(model.net, ResUNet):
+    if not isinstance(model, TorchModel) or not isinstance(model.net, Net):
         raise ModelError(f"model {options.init!r} has no weights to begin with", "a model that was trained")
     spec = model.spec
     if spec.axes != data.axes:
@@ -222,15 +240,19 @@ def _start(options: TrainOptions, data: Data) -> TorchModel | None:
         found = f"model {options.init!r} takes {len(spec.channels)} channels ({', '.join(spec.channels)}), and the images have {len(data.channels)}"
         raise ModelError(found, "as many channels", "Leave --init away, or give images with these channels.")
     kwargs = spec.net["kwargs"]
-    wished = WIDTHS.get((options.net_name or "", len(data.axes)))
-    if wished is not None and any(list(kwargs[name]) != values for name, values in wished.items()):
-        found = f"model {options.init!r} has widths {list(kwargs['widths'])} and blocks {list(kwargs['blocks'])}"
-        needed = f"{wished['widths']} and {wished['blocks']} for --net {options.net}"
-        raise ModelError(found, needed, "Leave --net away: the network is that of --init.")
+    wished = {**WIDTHS, **OTHERS}.get((options.net_name or "", len(data.axes)))
+    told = {name: kwargs.get(name) for name in wished or ()}
+    if wished is not None and (spec.net["name"], told) != ((options.net_name or "").partition("-")[0], dict(wished)):
+        found = f"model {options.init!r} is {_told(spec.net['name'], told)}"
+        raise ModelError(found, f"{_told(options.net, wished)} for --net {options.net}", "Leave --net away: the network is that of --init.")
     return model
 
 
-def _begin(net: ResUNet, start: TorchModel) -> list[str]:
+def _told(name: str | None, sizes: Mapping[str, Any]) -> str:
+    return f"{name} with " + ", ".join(f"{key} {value}" for key, value in sizes.items())
+
+
+def _begin(net: Net, start: TorchModel) -> list[str]:
     """Copy all weights that have a place in the network; what is told of the heads that begin anew."""
     theirs, own = start.net.state_dict(), net.state_dict()
     fits = {name: value for name, value in theirs.items() if name in own and own[name].shape == value.shape}

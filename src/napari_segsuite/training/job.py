@@ -16,7 +16,8 @@ from napari_segsuite.engine.lock import held
 from napari_segsuite.engine.progress import Progress
 from napari_segsuite.errors import OptionError
 from napari_segsuite.io.faults import writing
-from napari_segsuite.models.folder import save
+from napari_segsuite.models.families import FAMILIES
+from napari_segsuite.models.folder import save, stored
 from napari_segsuite.models.torch_model import TorchModel, pick_device
 from napari_segsuite.training import record
 from napari_segsuite.training.appraise import Remembering, appraise, figures, tune, words
@@ -42,6 +43,8 @@ CHANGES = {
 """Broad changes of the crops, and milder ones for the last `POLISH` of a run."""
 POLISH, DECAY = 0.2, 0.35
 BATCH = {2: 8, 3: 2}
+RATE = 2e-3
+"""Of networks of our own; those of other libraries have theirs."""
 SETTLE = 16
 """Batches from which the statistics of the norms are measured in the end."""
 EMPTY = 0.02
@@ -133,13 +136,14 @@ def _there(out: Path, told: Mapping[str, Any]) -> Trained:
     return Trained(out, told["task"], tuple(told["held_back"]), told["figures"], tuple(told["notices"]), fresh=False)
 
 
-def schedule_of(options: TrainOptions, dims: int) -> Schedule:
+def schedule_of(options: TrainOptions, net: str, dims: int) -> Schedule:
     """How long and how fast: a short run warms up for a shorter time and averages over fewer weights."""
     steps = options.steps
+    usual = FAMILIES[net].rate if net in FAMILIES else RATE
     return Schedule(
         steps=steps,
         batch=options.batch or BATCH[dims],
-        rate=options.rate or (2e-3 if options.init is None else 5e-4),
+        rate=options.rate or (usual if options.init is None else usual / 4),
         warmup=min(100, 1 + steps // 10),
         decay=round(DECAY * steps),
         averaging=min(0.998, max(0.0, 1 - 10 / steps)),
@@ -150,7 +154,7 @@ def schedule_of(options: TrainOptions, dims: int) -> Schedule:
 def _fitted(options: TrainOptions, made: Design, train: Sequence[Sample], folder: Path) -> Generator[Progress, None, dict[str, torch.Tensor]]:
     """Run the loop, or what is left of it; the averaged weights, rounded as they are stored."""
     dims = len(made.spec.axes)
-    schedule = schedule_of(options, dims)
+    schedule = schedule_of(options, made.spec.net["name"], dims)
     device = pick_device(options.device)
     layout = made.net.memory_format if device.type != "mps" else torch.contiguous_format
     workers = 1 if schedule.steps >= IN_ANOTHER_PROCESS else 0
@@ -169,7 +173,7 @@ def _fitted(options: TrainOptions, made: Design, train: Sequence[Sample], folder
         steps.close()
     yield Progress(schedule.steps, schedule.steps, "averaging")
     state = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)["average"]
-    made.net.load_state_dict({name: v.half().to(v.dtype) if v.ndim > 1 else v for name, v in state.items()})  # as they are stored
+    made.net.load_state_dict({name: stored(v).to(v.dtype) for name, v in state.items()})
     last, count = schedule.steps * schedule.batch, SETTLE * schedule.batch
     after = crops(last + count, last)
     settle(made.net, ({"image": after[k]["image"].to(device)} for k in range(count)), schedule.batch)

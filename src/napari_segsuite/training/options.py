@@ -9,10 +9,13 @@ from typing import Literal
 from napari_segsuite.codecs import NAMES
 from napari_segsuite.engine.options import Wishes, check_device, check_fields, option
 from napari_segsuite.errors import OptionError
+from napari_segsuite.models import families
 from napari_segsuite.training.classes import parse
 
 SIZES = ("resunet-tiny", "resunet-small", "resunet-base")
 """Networks of 0.5, 2 and 8 million weights (in 2D); ``resunet`` is the middle one."""
+OTHERS = tuple(dict.fromkeys(name for name, _ in families.SIZES))
+"""Networks of other libraries."""
 CODEC = {"semantic": "semantic", "instance": "centers", "panoptic": "centers"}
 """The codec of a task where none is wished."""
 
@@ -26,7 +29,12 @@ class TrainOptions(Wishes):
     task: Literal["semantic", "instance", "panoptic"] = option(
         "instance", "what the labels are: the class of every voxel, or countable objects with a number each, or stuff and objects together"
     )
-    net: str | None = option(None, "resunet-tiny, resunet-small (also: resunet) or resunet-base; empty: resunet-small, or that of --init")
+    net: str | None = option(
+        None,
+        "resunet-tiny, resunet-small (also: resunet) or resunet-base; empty: resunet-small, or that of --init. Of other libraries: "
+        + "; ".join(f"{', '.join(families.names(extra))} (extra {extra})" for extra in ("smp", "monai"))
+        + "; a larger one of each is called NAME-base",
+    )
     codec: str | None = option(
         None, f"how objects are written as maps: {' or '.join(NAMES)}; empty: {CODEC['semantic']} for classes, else {CODEC['instance']}"
     )
@@ -69,8 +77,10 @@ def check(options: TrainOptions) -> None:
     for name in ("images", "labels"):
         if not getattr(options, name).strip():
             raise OptionError(f"no {name} are given", "a folder or a file", f"Say where they are, for example --{name} {Path(name)}.")
-    if options.net_name not in (None, *SIZES):
-        raise OptionError(f"there is no network {options.net!r}", f"resunet, {', '.join(SIZES)}")
+    if options.net_name not in (None, *SIZES, *OTHERS):
+        raise OptionError(f"there is no network {options.net!r}", f"resunet, {', '.join((*SIZES, *OTHERS))}")
+    if options.net_name in OTHERS:
+        families.check(options.net_name.partition("-")[0])
     if options.codec_name not in NAMES:
         raise OptionError(f"there is no codec {options.codec!r}", f"one of {', '.join(NAMES)}")
     if options.crop and min(options.crop) < 1:
