@@ -13,8 +13,10 @@ from scipy.cluster import vq
 
 from napari_segsuite import load_model, segment
 from napari_segsuite.arrays import clusters
-from napari_segsuite.models import CLASSICAL, card, load_spec
+from napari_segsuite.codecs import centers
+from napari_segsuite.models import CLASSICAL, card, load_spec, seeded
 from napari_segsuite.synthetic import nuclei
+from napari_segsuite.types import Class
 
 SEEDED = ["watershed", "voronoi-otsu", "blobs"]
 PLACES: list[tuple[list[tuple[int, ...]], tuple[int, ...]]] = [
@@ -100,6 +102,10 @@ def test_clusters_are_those_of_k_means(kind: type[np.generic]) -> None:
     low, high = clusters(values)
     means, _ = vq.kmeans(values.astype(float), np.array([20.0, 90.0, 200.0]))
     assert (low, high) == pytest.approx((means[:2].mean(), means[1:].mean()), abs=2)
+
+
+def test_heads_are_those_of_the_codec() -> None:
+    assert centers.heads((Class(1, "object"),), 3) == seeded.HEADS
 
 
 def test_clusters_become_classes() -> None:

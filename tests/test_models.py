@@ -189,7 +189,10 @@ def test_a_description_that_cannot_be_read_is_refused(name: str, folder: Path) -
 
 
 NOT_A_NET: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "an unknown network": (lambda t: t["net"].update(name="torch.load"), r"field 'net': 'torch.load'\. Needed: a network of resunet and its sizes"),
+    "an unknown network": (
+        lambda t: t["net"].update(name="torch.load"),
+        r"field 'net': 'torch.load'\. Needed: a network of resunet, .* and its sizes",
+    ),
     "no network": (lambda t: t.update(net={}), "field 'net': 'kwargs'"),
     "sizes that are no mapping": (lambda t: t["net"].update(kwargs=5), "field 'net'"),
     "an unknown size": (lambda t: t["net"]["kwargs"].update(depth=3), "field 'net': .*depth"),

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_segsuite.errors import InputError
 from napari_segsuite.types import AXES, Image
@@ -190,6 +189,8 @@ def fill(pixels: NDArray[np.float32]) -> int:
         if missing.all():
             channel[...] = 0
         elif missing.any():
+            from scipy import ndimage  # here, since the dock imports this module and most images lack nothing
+
             nearest = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
             channel[missing] = channel[tuple(i[missing] for i in nearest)]
     return count

@@ -13,8 +13,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_segsuite.codecs import centers
-from napari_segsuite.types import Class, ModelSpec, Prediction
+from napari_segsuite.types import Class, Head, ModelSpec, Prediction
 
 DIAMETER = 16.0
 SMOOTHING = 1.0
@@ -24,6 +23,9 @@ HOLE = 64
 CONTEXT = (16, 32, 32)
 """Also the longest way to a seed that is promised; objects that are more than twice as long may be cut where tiles meet."""
 
+HEADS = (Head("semantic", 2, "logits"), Head("center", 1, "probability"), Head("offset", 3, "vector", 8.0))
+"""Those of the codec for one class, which is not imported here: describing a model must not cost what decoding does."""
+
 Maps = NDArray[np.float32]
 
 
@@ -31,7 +33,7 @@ def _spec(name: str, description: str, citation: str, normalize: str = "otsu") -
     classes = (Class(1, "object"),)
     limits = {"method": "otsu"} if normalize == "otsu" else {"method": "percentiles", "values": [1.0, 99.8]}
     return ModelSpec(
-        name=name, description=description, axes="any", channels=("grey",), heads=centers.heads(classes, 3), classes=classes, codec="centers",
+        name=name, description=description, axes="any", channels=("grey",), heads=HEADS, classes=classes, codec="centers",
         codec_options={"window": 1, "search": 2, "second": 2, "longest": 64}, diameter_px=DIAMETER, tile=(96, 384, 384), multiple=(1, 1, 1),
         context=CONTEXT, normalize=limits, licence="BSD-3-Clause", citation=citation, trained_on="nothing",
     )  # fmt: skip
