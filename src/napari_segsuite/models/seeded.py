@@ -8,6 +8,7 @@ Lengths are in voxels, for objects of about `DIAMETER` voxels: with the option `
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import numpy as np
@@ -31,15 +32,27 @@ Maps = NDArray[np.float32]
 
 def _spec(name: str, description: str, citation: str, normalize: str = "otsu") -> ModelSpec:
     classes = (Class(1, "object"),)
-    limits = {"method": "otsu"} if normalize == "otsu" else {"method": "percentiles", "values": [1.0, 99.8]}
     return ModelSpec(
         name=name, description=description, axes="any", channels=("grey",), heads=HEADS, classes=classes, codec="centers",
         codec_options={"window": 1, "search": 2, "second": 2, "longest": 64}, diameter_px=DIAMETER, tile=(96, 384, 384), multiple=(1, 1, 1),
-        context=CONTEXT, normalize=limits, licence="BSD-3-Clause", citation=citation, trained_on="nothing",
+        context=CONTEXT, normalize={"method": normalize}, licence="BSD-3-Clause", citation=citation, trained_on="nothing",
     )  # fmt: skip
 
 
-class Watershed:
+class _Seeded(ABC):
+    """What these models have in common: one channel, one picture after the other."""
+
+    def predict(self, batch: Maps) -> Prediction:
+        """Maps of the codec `centers`, (N, C, *spatial)."""
+        parts = [self._maps(pixels[0]) for pixels in batch]
+        return Prediction({name: np.stack([part[name] for part in parts]) for name in parts[0]})
+
+    @abstractmethod
+    def _maps(self, pixels: Maps) -> dict[str, Maps]:
+        """The maps (C, *spatial) of one picture."""
+
+
+class Watershed(_Seeded):
     """Otsu's threshold, then a watershed of the smoothed distance to the background: bright, roundish objects that touch.
 
     The tops of the distance are the seeds, and the foreground is divided between them by flooding its negative (Meyer 1994), as scikit-image does it.
@@ -53,22 +66,17 @@ class Watershed:
         "Meyer 1994, doi:10.1016/0165-1684(94)90060-4; Otsu 1979, doi:10.1109/TSMC.1979.4310076",
     )
 
-    def predict(self, batch: Maps) -> Prediction:
-        """Maps of the codec `centers`, (N, C, *spatial)."""
-        return _stacked([self._maps(pixels[0]) for pixels in batch])
-
     def _maps(self, pixels: Maps) -> dict[str, Maps]:
         from scipy import ndimage
 
         inside = _foreground(pixels)
         distance = ndimage.distance_transform_edt(inside) if not inside.all() else np.full(inside.shape, np.inf)
-        height = np.minimum(distance, 2 * DIAMETER).astype(np.float32)
-        height = _smooth(height, self.SIGMA)
+        height = _smooth(np.minimum(distance, 2 * DIAMETER).astype(np.float32), self.SIGMA)
         tops = _tops(height, inside)
         return _answer(inside, tops, _basins(height, inside, tops))
 
 
-class VoronoiOtsu:
+class VoronoiOtsu(_Seeded):
     """Otsu's threshold, and each voxel of the foreground to the nearest spot: the brightest places of the image, smoothed by the size of an object.
 
     For objects that are brightest in the middle, as nuclei often are.
@@ -82,10 +90,6 @@ class VoronoiOtsu:
         "Haase et al. 2020, doi:10.1038/s41592-019-0650-1; Otsu 1979, doi:10.1109/TSMC.1979.4310076",
     )
 
-    def predict(self, batch: Maps) -> Prediction:
-        """Maps of the codec `centers`, (N, C, *spatial)."""
-        return _stacked([self._maps(pixels[0]) for pixels in batch])
-
     def _maps(self, pixels: Maps) -> dict[str, Maps]:
         from scipy import ndimage
 
@@ -97,7 +101,7 @@ class VoronoiOtsu:
         return _answer(inside, spots, np.ravel_multi_index(tuple(nearest), inside.shape).astype(np.int32))
 
 
-class Blobs:
+class Blobs(_Seeded):
     """Bright blobs of one size, found as tops of the Laplacian of a Gaussian (Marr and Hildreth 1980; Lindeberg 1998 for its scale).
 
     A blob is what has at least `SHARE` of its top's response. No threshold of the image is involved, so that weak blobs are found beside bright ones.
@@ -113,10 +117,6 @@ class Blobs:
         "Lindeberg 1998, doi:10.1023/A:1008045108935",
         normalize="percentiles",
     )
-
-    def predict(self, batch: Maps) -> Prediction:
-        """Maps of the codec `centers`, (N, C, *spatial)."""
-        return _stacked([self._maps(pixels[0]) for pixels in batch])
 
     def _maps(self, pixels: Maps) -> dict[str, Maps]:
         from scipy import ndimage
@@ -181,7 +181,3 @@ def _answer(inside: NDArray[np.bool_], peaks: NDArray[np.bool_], target: NDArray
         line = np.arange(inside.shape[axis]).reshape([-1 if a == axis else 1 for a in range(inside.ndim)])
         offset[axis] = np.where(inside, to - line, 0)
     return {"semantic": np.stack([~inside, inside]).astype(np.float32), "center": peaks[None].astype(np.float32), "offset": offset}
-
-
-def _stacked(parts: list[dict[str, Maps]]) -> Prediction:
-    return Prediction({name: np.stack([part[name] for part in parts]) for name in parts[0]})
