@@ -143,10 +143,9 @@ def relabel(job: Job, at: tuple[int, ...]) -> None:
         job.work.records("blocks").put(block_name(0, at), b"")
         return
     lower = _empty(store, 1, at)
+    first = [s.start for s in store.levels[1].box(at)]
     for place in store.above(1, at):
-        block = _final(job, layout, place)
-        store.levels[0].write(place, block)
-        store.shrink_into(1, at, place, block, lower)
+        store.write(0, place, _final(job, layout, place), lower, first)
     _finish(job, 1, at, lower)
 
 
@@ -160,10 +159,14 @@ def shrink(job: Job, level: int, at: tuple[int, ...]) -> None:
 
 def _finish(job: Job, level: int, at: tuple[int, ...], block: NDArray[Any]) -> None:
     """Write a block; its record holds what the next level has of it, so that no block is read again."""
-    store = job.store
-    store.levels[level].write(at, block)
-    more = level + 1 < len(store.levels)
-    job.work.records("blocks").put(block_name(level, at), pack({"thin": store.thinned(level + 1, at, block)}) if more else b"")
+    store, record = job.store, b""
+    if level + 1 < len(store.levels):
+        thin, first = store.thinned(level + 1, at)
+        store.write(level, at, block, thin, first)
+        record = pack({"thin": thin}, quick=True)
+    else:
+        store.write(level, at, block, None)
+    job.work.records("blocks").put(block_name(level, at), record)
 
 
 class StoredPart:

@@ -38,7 +38,7 @@ from napari_segsuite.io.place import exists, is_folder, make_folder, names_in, r
 INPUT = "input"
 """Under this name the identity of what was read is kept in a result's provenance."""
 FOLDER = ".segsuite"
-FORMAT = 2
+FORMAT = 3
 KINDS = ("tiles", "labels", "chunks", "frames", "blocks", "notes")
 
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from napari_segsuite.io.faults import writing
 from napari_segsuite.io.ome_zarr import TABLE
 from napari_segsuite.io.place import is_folder, is_remote, make_folder, names_in, remove, store_at
 from napari_segsuite.io.record import FORMAT, KEY, UNFINISHED, segmentation_record
-from napari_segsuite.io.shards import Grid, inner_of
+from napari_segsuite.io.shards import LEVEL, LOWER_LEVEL, Grid, inner_of
 from napari_segsuite.io.table import tidy
 from napari_segsuite.types import SPATIAL, Segmentation
 
@@ -68,24 +69,44 @@ class LabelStore:
             sides.append(range(s.start * f // b, min(-(-s.stop * f // b), count)))
         return list(product(*sides))
 
-    def shrink_into(self, level: int, at: Sequence[int], place: Sequence[int], block: NDArray[Any], lower: NDArray[Any]) -> None:
-        """Put every n-th voxel of a block of the level above where it belongs in a block of this level."""
-        self.put_into(level, at, place, self._thin(level, place, block), lower)
+    def write(self, level: int, at: Sequence[int], block: NDArray[Any], lower: NDArray[Any] | None, first: Sequence[int] = ()) -> None:
+        """Write a block of a level, and put every n-th voxel of it where it belongs in a block of the next level.
 
-    def thinned(self, level: int, place: Sequence[int], block: NDArray[Any]) -> NDArray[Any]:
-        """Every n-th voxel of a block of the level above, for `put_into`."""
-        return self._thin(level, place, block).astype(block.dtype)
+        Parameters
+        ----------
+        level, at
+            Which block.
+        block : array
+        lower : array, optional
+            Of the next level.
+        first : d ints
+            The first voxel of `lower` in its level.
+        """
+
+        def pick(into: NDArray[Any], start: Sequence[int], chunk: NDArray[Any]) -> None:
+            self._put(level + 1, start, self._thin(level + 1, start, chunk), into, first)
+
+        self.levels[level].write(at, block, partial(pick, lower) if lower is not None else None)
+
+    def thinned(self, level: int, at: Sequence[int]) -> tuple[NDArray[Any], tuple[int, ...]]:
+        """Room for every n-th voxel of a block of the level above, to be filled by `write`, and which voxel of this level is its first."""
+        grid, factors = self.levels[level - 1], self.factors[level - 1]
+        sides = [(-(-s.start // f), -(-s.stop // f)) for s, f in zip(grid.box(at), factors, strict=True)]
+        return np.empty([b - a for a, b in sides], grid.dtype), tuple(a for a, _ in sides)
 
     def put_into(self, level: int, at: Sequence[int], place: Sequence[int], thin: NDArray[Any], lower: NDArray[Any]) -> None:
         """Put what this level has of a block of the level above (`thinned`) where it belongs in a block of this level."""
-        first = [-(-s.start // f) for s, f in zip(self.levels[level - 1].box(place), self.factors[level - 1], strict=True)]
-        here = zip(first, self.levels[level].box(at), thin.shape, strict=True)
-        np.copyto(lower[tuple(slice(a - o.start, a - o.start + n) for a, o, n in here)], thin, casting="unsafe")
+        self._put(level, [s.start for s in self.levels[level - 1].box(place)], thin, lower, [s.start for s in self.levels[level].box(at)])
 
-    def _thin(self, level: int, place: Sequence[int], block: NDArray[Any]) -> NDArray[Any]:
+    def _put(self, level: int, start: Sequence[int], thin: NDArray[Any], lower: NDArray[Any], first: Sequence[int]) -> None:
+        """Put what this level has of some voxels, of which the first is `start` in the level above, where it belongs."""
+        sides = [-(-s // f) - o for s, f, o in zip(start, self.factors[level - 1], first, strict=True)]
+        np.copyto(lower[tuple(slice(a, a + n) for a, n in zip(sides, thin.shape, strict=True))], thin, casting="unsafe")
+
+    def _thin(self, level: int, start: Sequence[int], block: NDArray[Any]) -> NDArray[Any]:
         """A view of every n-th voxel; perhaps of a wider type, which is to be cast to that of the block."""
         factors = self.factors[level - 1]
-        picked = tuple(slice(-s.start % f, None, f) for s, f in zip(self.levels[level - 1].box(place), factors, strict=True))
+        picked = tuple(slice(-s % f, None, f) for s, f in zip(start, factors, strict=True))
         if block.dtype == "<u4" and block.flags.c_contiguous and factors[-1] == 2 and picked[-1].start == 0 and block.shape[-1] % 2 == 0:
             # Two voxels read as one number, whose lower half is the first of them: faster than every second one.
             return block.view("<u8")[picked[:-1]]
@@ -127,11 +148,11 @@ def plan_store(path: Path, axes: str, shape: Sequence[int], block: Sequence[int]
     else:
         version, factors = version or ome_zarr_write.DEFAULT_VERSION, pyramid.plan_factors(axes, shape)
     spatial = sum(a in SPATIAL for a in axes)
-    levels, size = [], tuple(shape)
+    levels, size, number = [], tuple(shape), ngff.check_version(version)
     for k in range(len(factors) + 1):
         size = pyramid.shrunk(size, factors[k - 1]) if k else size
         own = tuple(min(b, n) for b, n in zip(block, size, strict=True))
-        levels.append(Grid(path / str(k), size, own, inner_of(own, spatial), dtype, ngff.check_version(version)))
+        levels.append(Grid(path / str(k), size, own, inner_of(own, spatial, number), dtype, number, LOWER_LEVEL if k else LEVEL))
     return LabelStore(path, axes, tuple(levels), tuple(factors), version, parent is not None)
 
 

@@ -8,7 +8,7 @@ about half the processor time (``python -m benchmarks volumes``).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -25,10 +25,15 @@ from napari_segsuite.io.commit import put
 from napari_segsuite.io.faults import writing
 from napari_segsuite.io.place import make_folder
 
-LEVEL = 1
-"""Of zstd: on labels, higher ones are slower and hardly smaller."""
-LIMIT = {2: 1024, 3: 128}
-"""Longest side of an inner chunk by the number of spatial axes: what a viewer fetches to show a part of a slice."""
+LEVEL, LOWER_LEVEL = 1, -1
+"""Of zstd, in the finest level and in lower ones: on labels, higher numbers are slower and hardly smaller."""
+LIMITS = {2: (1024, 1024), 3: (32, 128, 128)}
+"""Longest sides of an inner chunk by the number of spatial axes: what a viewer fetches to show a part of a slice. Few slices, so that what
+has just been compressed is still in the processor's cache when the next level picks its voxels of it."""
+FILE_LIMITS = {2: (1024, 1024), 3: (128, 128, 128)}
+"""In zarr 2, where every chunk is a file."""
+Seen = Callable[[Sequence[int], NDArray[Any]], None]
+"""Is shown every chunk that has just been written: its first voxel in the array, and its voxels."""
 SPARSE = 4099
 """Every so many voxels something is looked for in a chunk first: mostly it is there, and not everything need be looked at."""
 _MISSING = 2**64 - 1
@@ -46,6 +51,8 @@ class Grid:
         Of the array; of a shard (zarr 3) or of what is written in one go (zarr 2); of the chunks inside.
     dtype : str
     zarr_format : {2, 3}
+    effort : int
+        Level of zstd.
     """
 
     folder: Path
@@ -54,6 +61,7 @@ class Grid:
     inner: tuple[int, ...]
     dtype: str
     zarr_format: Literal[2, 3] = 3
+    effort: int = LEVEL
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -68,16 +76,24 @@ class Grid:
         """Make the array's metadata in its group; the name is that of the folder."""
         common: dict[str, Any] = {"shape": self.shape, "dtype": np.dtype(self.dtype), "fill_value": 0}
         if self.zarr_format == 3:
-            codecs = (ZstdCodec(level=LEVEL), Crc32cCodec())
+            codecs = (ZstdCodec(level=self.effort), Crc32cCodec())
             names = list(axes)
             group.create_array(self.folder.name, chunks=self.inner, shards=self.block, compressors=codecs, dimension_names=names, **common)
         else:
             keys: Any = {"name": "v2", "separator": "/"}
-            packer = Zstd(level=LEVEL, checksum=True)
+            packer = Zstd(level=self.effort, checksum=True)
             group.create_array(self.folder.name, chunks=self.inner, compressors=packer, chunk_key_encoding=keys, **common)
 
-    def write(self, at: Sequence[int], block: NDArray[Any]) -> None:
-        """Write the block at a place of the grid; `block` has the shape of `box`.
+    def write(self, at: Sequence[int], block: NDArray[Any], seen: Seen | None = None) -> None:
+        """Write the block at a place of the grid.
+
+        Parameters
+        ----------
+        at : d ints
+        block : array
+            Of the shape of `box`.
+        seen : callable, optional
+            Is called with each inner chunk while it is still in the processor's cache.
 
         Raises
         ------
@@ -86,11 +102,31 @@ class Grid:
         """
         block = np.ascontiguousarray(block, self.dtype)
         if self.zarr_format == 3:
-            _put(self.folder.joinpath("c", *map(str, at)), _shard(block, self.block, self.inner))
+            _put(self.folder.joinpath("c", *map(str, at)), self._shard(at, block, seen))
             return
-        codec = Zstd(level=LEVEL, checksum=True)
-        for place, chunk in _chunks(block, block.shape, self.inner):
+        codec = Zstd(level=self.effort, checksum=True)
+        for place, part, chunk in _chunks(block, block.shape, self.inner):
             _put(self._file(at, place), codec.encode(chunk))
+            self._show(seen, at, place, part)
+
+    def _shard(self, at: Sequence[int], block: NDArray[Any], seen: Seen | None) -> bytes:
+        """A shard: its chunks behind each other, then their places and lengths, then the checksum of those."""
+        parts, index, offset = [], [], 0
+        for place, part, chunk in _chunks(block, self.block, self.inner):
+            if part.ravel()[::SPARSE].any() or part.any():
+                data = zstd.compress(chunk, self.effort)
+                parts += [data, struct.pack("<I", google_crc32c.value(data))]
+                index.append((offset, len(data) + 4))
+                offset += len(data) + 4
+            else:
+                index.append((_MISSING, _MISSING))
+            self._show(seen, at, place, part)
+        table = np.array(index, "<u8").tobytes()
+        return b"".join([*parts, table, struct.pack("<I", google_crc32c.value(table))])
+
+    def _show(self, seen: Seen | None, at: Sequence[int], place: Sequence[int], part: NDArray[Any]) -> None:
+        if seen is not None and part.size:
+            seen([i * b + p * n for i, b, p, n in zip(at, self.block, place, self.inner, strict=True)], part)
 
     def _file(self, at: Sequence[int], place: Sequence[int]) -> Path:
         """Of a chunk in zarr 2, by its place in a block."""
@@ -98,38 +134,27 @@ class Grid:
         return self.folder.joinpath(*[str(f + p) for f, p in zip(first, place, strict=True)])
 
 
-def inner_of(block: Sequence[int], spatial: int) -> tuple[int, ...]:
+def inner_of(block: Sequence[int], spatial: int, zarr_format: int = 3) -> tuple[int, ...]:
     """Chunks inside a block: as few equal parts per axis as the limit allows; all of it where it has no divisor near that.
 
-    >>> inner_of((256, 300, 1), 3), inner_of((131, 131), 3), inner_of((4096, 2050), 2)
-    ((128, 100, 1), (131, 131), (1024, 410))
+    >>> inner_of((1, 256, 256, 300), 3), inner_of((131, 131, 262), 3), inner_of((4096, 2050), 2)
+    ((1, 32, 128, 100), (131, 131, 131), (1024, 410))
     """
-    limit = LIMIT[spatial]
-    return tuple(next((n // k for k in range(1, n + 1) if n % k == 0 and limit // 4 <= n // k <= limit), n) for n in block)
+    limits = (FILE_LIMITS if zarr_format == 2 else LIMITS)[spatial]
+    limits = (1,) * (len(block) - spatial) + limits
+    return tuple(_part(n, limit) for n, limit in zip(block, limits, strict=True))
 
 
-def _shard(block: NDArray[Any], shape: Sequence[int], inner: Sequence[int]) -> bytes:
-    """A shard: its chunks behind each other, then their places and lengths, then the checksum of those."""
-    parts, index, offset = [], [], 0
-    for _, chunk in _chunks(block, shape, inner):
-        if not (chunk.ravel()[::SPARSE].any() or chunk.any()):
-            index.append((_MISSING, _MISSING))
-            continue
-        data = zstd.compress(chunk, LEVEL)
-        parts += [data, struct.pack("<I", google_crc32c.value(data))]
-        index.append((offset, len(data) + 4))
-        offset += len(data) + 4
-    table = np.array(index, "<u8").tobytes()
-    return b"".join([*parts, table, struct.pack("<I", google_crc32c.value(table))])
+def _part(n: int, limit: int) -> int:
+    return next((n // k for k in range(1, n + 1) if n % k == 0 and limit // 4 <= n // k <= limit), n)
 
 
-def _chunks(block: NDArray[Any], shape: Sequence[int], inner: Sequence[int]) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
-    """The chunks of a block of up to `shape`, filled up with zeros where the block ends earlier."""
+def _chunks(block: NDArray[Any], shape: Sequence[int], inner: Sequence[int]) -> Iterator[tuple[tuple[int, ...], NDArray[Any], NDArray[Any]]]:
+    """The chunks of a block of up to `shape`: place, what the block has of it, and that filled up with zeros where the block ends earlier."""
     for place in product(*[range(-(-n // k)) for n, k in zip(shape, inner, strict=True)]):
-        chunk = block[tuple(slice(p * k, (p + 1) * k) for p, k in zip(place, inner, strict=True))]
-        if chunk.shape != tuple(inner):
-            chunk = np.pad(chunk, [(0, k - n) for k, n in zip(inner, chunk.shape, strict=True)])
-        yield place, np.ascontiguousarray(chunk)
+        part = np.ascontiguousarray(block[tuple(slice(p * k, (p + 1) * k) for p, k in zip(place, inner, strict=True))])
+        missing = [k - n for k, n in zip(inner, part.shape, strict=True)]
+        yield place, part, np.pad(part, [(0, n) for n in missing]) if any(missing) else part
 
 
 def _put(path: Path, data: bytes) -> None:
