@@ -45,7 +45,7 @@ LIGHT = (
     *named("training", "classes options"),
 )
 HEAVY = (
-    *named("codecs", "boundaries centers compass flows pieces places runs semantic stars targets"),
+    *named("codecs", "boundaries centers compass flows instances objects pieces places runs semantic stars suppress targets"),
     *named("engine", "chunk"),
     *named("models", "folder nets torch_model"),
     *named("models.foreign", "check draft grid model network processing sources store"),

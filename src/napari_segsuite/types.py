@@ -232,9 +232,12 @@ class Prediction:
     ----------
     maps : mapping of str to (N, C, *spatial) array or tensor
         One entry per head, activated (probabilities, not logits; offsets in voxels).
+    objects : sequence of codecs.instances.Objects
+        One per tile, of models that answer with whole objects.
     """
 
     maps: Mapping[str, Any]
+    objects: Sequence[Any] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from napari_segsuite import arrays, metrics
-from napari_segsuite.codecs import pieces, stars
+from napari_segsuite.codecs import pieces, stars, suppress
 from napari_segsuite.codecs.compass import RAYS, compass_of, rays
 from napari_segsuite.engine.plan import Options, resolve
 from napari_segsuite.engine.tiles import quantize
@@ -160,7 +160,7 @@ def test_the_same_stars_stay_as_in_greedy_suppression(seed: int) -> None:
     assert usual <= greedy
     assert len(usual) >= len(greedy) - 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stars, "ROUNDS", 20)
+        patch.setattr(suppress, "ROUNDS", 20)
         assert set((assigned(maps, **o).keys[1:] - 1).tolist()) == greedy
 
 
@@ -177,7 +177,7 @@ def test_a_voxel_belongs_to_the_highest_star_that_it_is_in() -> None:
 
 def test_what_has_directions_is_not_averaged_over_mirrors_or_views(untrained: Callable[..., TorchModel]) -> None:
     model = untrained(2, CELL, "stars")
-    with pytest.raises(OptionError, match="rays, which mirrored images have in other directions"):
+    with pytest.raises(OptionError, match="rays, of which no mean can be taken over mirrored images"):
         resolve(arrays.as_image(np.zeros((20, 20))), Options(flips=True), model.spec)
     with pytest.raises(OptionError, match="Choose flips=False"):
         TorchModel(model.spec, model.net, device="cpu", flips=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-NAMES = ("semantic", "centers", "flows", "boundaries", "stars")
-DIRECTED = ("stars",)
-"""Codecs whose maps are about directions that a mirror, or a slice, does not have: no mirrored averaging, and no volumes with a model for slices."""
+NAMES = ("semantic", "centers", "flows", "boundaries", "stars", "objects")
+DIRECTED = {"stars": "rays", "objects": "whole objects"}
+"""Codecs of what a mirror, or a slice, has otherwise or of what has no mean: no mirrored averaging, and no volumes with a model for slices."""
 
 
 def codec(name: str) -> ModuleType:

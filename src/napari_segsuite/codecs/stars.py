@@ -9,9 +9,7 @@ exact in chunks, that heights are ordered to the last tie, and that stars have t
    the first in the frame's order); its star has the thing voxels inside, its rays are no longer than `longest`;
 3. two stars overlap if one's middle is no farther from the other's than rays are long, and if they have more than a part of the voxels of the
    smaller in common;
-4. a candidate is an object if it overlaps no higher one that is an object, as in StarDist's greedy suppression. This is found in `ROUNDS`:
-   those that overlap nothing higher are objects, and what they overlap is not, and so again. What is not decided then is none:
-   longer chains would let a decision depend on things far away;
+4. a candidate is an object if it overlaps no higher one that is an object, as in StarDist's greedy suppression (`suppress.standing`);
 5. a voxel belongs to the highest object whose star it is in.
 
 An object's name is 1 + its middle's index in the frame, so that chunks that never met agree on it. Objects are cut down to what can be seen
@@ -26,13 +24,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.sparse import csr_array
 
 from napari_segsuite.codecs import targets
 from napari_segsuite.codecs.compass import RAYS, Compass, compass_of, rays
 from napari_segsuite.codecs.pieces import Assigned, Pick, pick, voxels
 from napari_segsuite.codecs.places import countable, keys, maxima, owned, summed
 from napari_segsuite.codecs.semantic import class_ids, kinds, scores
+from napari_segsuite.codecs.suppress import FAR, standing
 from napari_segsuite.types import Class, Head
 
 LONGEST = 128
@@ -47,9 +45,6 @@ DEFAULTS: Mapping[str, Any] = {
 """Least foreground probability and probability of a middle; half-width of the box that this is added up over and of the window of a candidate;
 longest ray, and how much is added to each, since the lines and faces between rays cut off what is round (model voxels); part of the smaller
 star's voxels that may be a higher one's too; whether foreground that is in no star becomes an object of its own."""
-
-ROUNDS = 2
-"""How often candidates that overlap nothing higher become objects."""
 
 BACKGROUND_WEIGHT = 1e-3
 """What background, where rays are 0, counts in the loss of rays beside the 1 of a middle."""
@@ -146,9 +141,8 @@ def reach(options: Mapping[str, Any], factor: Sequence[float]) -> tuple[int, ...
     on whether there are any, in each other one on what these overlap, and what that overlaps; and on how large their stars are.
     """
     o = {**DEFAULTS, **options}
-    far = 1 + (2 * ROUNDS - 1) + 1
     widths = zip(factor, _window(o, factor), _box(o, factor), strict=True)
-    return tuple(far * int(_longest(o) * f) + window + box for f, window, box in widths)
+    return tuple(FAR * int(_longest(o) * f) + window + box for f, window, box in widths)
 
 
 def assign(
@@ -191,7 +185,7 @@ def assign(
     places = places[np.lexsort((-places, added.ravel()[places]))]  # the lowest first
     ends = np.stack([pick(ray, places) for ray in maps["rays"]], 1)
     star, voxel = _inside(_reaches(o)[ends], thing, places, compass)
-    chosen = _objects(star, voxel, places, thing.shape, o["overlap"], [int(_longest(o) * f) for f in factor])
+    chosen = standing(star, voxel, places, thing.shape, o["overlap"], [int(_longest(o) * f) for f in factor])
     peaks = np.sort(places[chosen])
     number = np.zeros(thing.size, np.int32)
     mine = chosen[star]
@@ -254,26 +248,3 @@ def _within(
         at = at * n + place
     within &= pick(thing, np.where(within, at, 0))
     return star[within], at[within]
-
-
-def _objects(
-    star: NDArray[np.int32], voxel: NDArray[np.integer], places: NDArray[np.intp], shape: Sequence[int], overlap: float, near: Sequence[int]
-) -> NDArray[np.bool_]:
-    """Which stars, the lowest first, are objects."""
-    count = len(places)
-    member = csr_array((np.ones(len(star), np.int32), (voxel, star)), shape=(int(np.prod(shape)), count))
-    common = (member.T @ member).tocoo()
-    low, high = common.coords
-    size = np.bincount(star, minlength=count)
-    middle = np.stack(np.unravel_index(places, tuple(shape)))
-    over = (low < high) & (common.data > overlap * np.minimum(size[low], size[high]))
-    over &= (np.abs(middle[:, low] - middle[:, high]) <= np.array(near)[:, None]).all(0)
-    low, high = low[over], high[over]
-    open_, chosen = np.ones(count, np.bool_), np.zeros(count, np.bool_)
-    for _ in range(ROUNDS):
-        fresh = open_.copy()
-        fresh[low[open_[high]]] = False
-        chosen |= fresh
-        open_ &= ~fresh
-        open_[low[fresh[high]]] = False
-    return chosen

@@ -12,8 +12,6 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from numpy.typing import NDArray
-
 from napari_segsuite.codecs import codec, pieces
 from napari_segsuite.engine import tiles
 from napari_segsuite.engine.layout import At as At
@@ -73,7 +71,7 @@ def label(plan: Plan, image: Image, at: At, model: Model | None = None) -> Gener
     spec, cells = model.spec, grids(plan)
     region = cells.on_model(seen(plan, spec, at, cells))
     reader = Reader(plan, image, at.frame, at.box, cells, len(spec.channels))
-    maps: dict[str, NDArray[Any]] = {}
+    maps: dict[str, Any] = {}
     for done, total, maps in tiles.predict(reader.read, cells.model, model, region, plan.batch):  # noqa: B007
         yield done, total
     return Labelled(at, decode(plan, spec, at, maps), reader.filled, *told(model))
@@ -84,14 +82,14 @@ def seen(plan: Plan, spec: ModelSpec, at: At, cells: Grids) -> Box:
     return cells.around(at.box, codec(spec.codec).reach(plan.codec_options, cells.factor))
 
 
-def decode(plan: Plan, spec: ModelSpec, at: At, maps: Mapping[str, NDArray[Any]]) -> Pieces:
+def decode(plan: Plan, spec: ModelSpec, at: At, maps: Mapping[str, Any]) -> Pieces:
     """Make pieces of the integer maps of what a chunk needs, on the model's grid."""
     cells = grids(plan)
     assigned = assign(plan, spec, at.box, seen(plan, spec, at, cells), maps)
     return pieces.collect(assigned, spec.classes, [a for a, _ in at.box], cells.image)
 
 
-def assign(plan: Plan, spec: ModelSpec, box: Box, around: Box, maps: Mapping[str, NDArray[Any]]) -> pieces.Assigned:
+def assign(plan: Plan, spec: ModelSpec, box: Box, around: Box, maps: Mapping[str, Any]) -> pieces.Assigned:
     """Decide for the image voxels of a box, from maps of what `around` on the decoder's grid is interpolated from."""
     cells = grids(plan)
     region = cells.on_model(around)

@@ -86,18 +86,24 @@ def _trial(plan: Plan, image: Image, layout: Layout) -> dict[str, Any]:
             torch.cuda.reset_peak_memory_stats()
         started = time.perf_counter()
         pixels = tiles.padded(Reader(plan, image, frame, own, layout.grids, len(model.spec.channels)).read(tile.seen), multiple)
-        answer = model.predict(pixels[None]).maps
-        maps = {head.name: tiles.quantize(head, answer[head.name])[0] for head in model.spec.heads}
+        answer = model.predict(pixels[None])
+        maps = {head.name: tiles.quantize(head, answer.maps[head.name])[0] for head in model.spec.heads}
+        if answer.objects:
+            maps["objects"] = answer.objects[0]
         took = time.perf_counter() - started
     vram = torch.cuda.max_memory_allocated() * plan.batch if torch is not None and card else 0
-    return {"tile_s": took, "decode_s": _decoding(plan, layout, maps), "vram_bytes": vram, "device": str(getattr(model, "device", "cpu"))}
+    return {
+        "tile_s": took,
+        "decode_s": _decoding(plan, layout, maps, pixels.shape[1:]),
+        "vram_bytes": vram,
+        "device": str(getattr(model, "device", "cpu")),
+    }
 
 
-def _decoding(plan: Plan, layout: Layout, maps: dict[str, Any]) -> float:
+def _decoding(plan: Plan, layout: Layout, maps: dict[str, Any], shape: tuple[int, ...]) -> float:
     """Seconds per voxel of decoding, from the maps of one tile taken for those of a small frame of its own."""
     from napari_segsuite.engine import chunk
 
-    shape = next(iter(maps.values())).shape[1:]
     small = {**plan.image, "axes": plan.axes, "shape": list(shape)}
     alone = replace(plan, image=small, frames="", zoom=(1.0,) * len(shape), chunk=tuple(shape))
     started = time.perf_counter()
@@ -135,7 +141,7 @@ def _band(layout: Layout) -> int:
 def _ram(layout: Layout, spec: ModelSpec, workers: int, grows: bool) -> float:
     """Bytes of all workers: the process, a tile in the network, a region in the decoder, and in memory the labels."""
     tile = prod(min(t, n) for t, n in zip(spec.tile[-len(layout.plan.axes) :], layout.grids.model, strict=True))
-    answer = sum(h.channels for h in spec.heads)
+    answer = sum(h.channels for h in spec.heads) or 1
     width = max(spec.net.get("kwargs", {}).get("widths", (16,))[0], answer)
     base, network = (BASE_BYTES, NETWORK_BYTES * width * tile) if spec.net else (BARE_BYTES, PLAIN_BYTES * answer * tile)
     each = base + network + (_map_bytes(spec) + DECODING_BYTES) * _region(layout)

@@ -142,7 +142,7 @@ def resolve(image: Image, options: Options, spec: ModelSpec) -> Plan:
     _check_directions(options, spec, axes)
     zoom, more = zoom_of(image, options, spec, aspect)
     wishes = {"foreground": options.foreground, "center": options.center}
-    if options.center is not None and not CENTERS & {head.name for head in spec.heads}:
+    if options.center is not None and spec.codec != "objects" and not CENTERS & {head.name for head in spec.heads}:
         more = [*more, f"center has no effect: the model {spec.name} has no map of centres"]
     return Plan(
         options=options,
@@ -229,9 +229,10 @@ def _check_directions(options: Options, spec: ModelSpec, axes: str) -> None:
     if spec.codec not in DIRECTED:
         return
     if options.flips:
-        raise OptionError(f"model {spec.name!r} answers with rays, which mirrored images have in other directions", do="Choose flips=False.")
+        found = f"model {spec.name!r} answers with {DIRECTED[spec.codec]}, of which no mean can be taken over mirrored images"
+        raise OptionError(found, do="Choose flips=False.")
     if _is_orthogonal(options, axes):
-        found = f"model {spec.name!r} answers with the rays of slices, which are not those of volumes"
+        found = f"model {spec.name!r} answers with the {DIRECTED[spec.codec]} of slices, which are not those of volumes"
         raise OptionError(found, do="Choose stack='slices', or a model for volumes.")
 
 

@@ -86,7 +86,7 @@ def _own_lines(layout: Layout) -> list[list[tuple[int, int]]]:
 
 def _in_one_piece(plan: Plan, image: Image, spec: ModelSpec, at: At, layout: Layout, model: Model | None) -> NDArray[np.int64]:
     """Labels of a crop from one call of the network and one of the decoder."""
-    from napari_segsuite.codecs import pieces
+    from napari_segsuite.codecs import instances, pieces
     from napari_segsuite.engine import chunk
     from napari_segsuite.engine.reader import Reader
 
@@ -99,9 +99,11 @@ def _in_one_piece(plan: Plan, image: Image, spec: ModelSpec, at: At, layout: Lay
         (max((a - c) // m * m, 0), min(-(-(b + c) // m) * m, n)) for (a, b), c, m, n in zip(region, context, multiple, cells.model, strict=True)
     )
     pixels = tiles.padded(Reader(plan, image, at.frame, at.box, cells, len(spec.channels)).read(seen), multiple)
-    answer = own.predict(pixels[None]).maps
+    answer = own.predict(pixels[None])
     inner = tuple(slice(a - s, b - s) for (a, b), (s, _) in zip(region, seen, strict=True))
-    maps = {head.name: tiles.quantize(head, answer[head.name])[0][(slice(None), *inner)] for head in spec.heads}
+    maps = {head.name: tiles.quantize(head, answer.maps[head.name])[0][(slice(None), *inner)] for head in spec.heads}
+    for found in answer.objects:
+        maps |= {"objects": instances.moved(found, [s - a for (a, _), (s, _) in zip(region, seen, strict=True)], [b - a for a, b in region])}
     assigned = chunk.assign(plan, spec, at.box, around, maps)
     found = pieces.collect(assigned, spec.classes, [a for a, _ in at.box], cells.image)
     linked = link.link([found.rows], np.zeros((0, 2), np.int64), spec.classes, plan.axes, plan.min_size, plan.min_score)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_segsuite.codecs import pieces, runs
+from napari_segsuite.codecs import instances, pieces, runs
 from napari_segsuite.engine import growing, join, tiles
 from napari_segsuite.engine.layout import At, Layout
 from napari_segsuite.engine.plan import Plan
@@ -80,8 +80,8 @@ def _predict(job: Job, own: Model, numbers: Sequence[int]) -> None:
     multiple = job.spec.multiple[-len(job.plan.axes) :]
     pixels = np.stack([tiles.padded(r.read(tile.seen), multiple) for r, (_, tile) in zip(readers, places, strict=True)])
     with _PREDICTING:
-        answer = own.predict(pixels).maps
-        maps = {head.name: tiles.quantize(head, answer[head.name]) for head in job.spec.heads}
+        answer = own.predict(pixels)
+        maps = {head.name: tiles.quantize(head, answer.maps[head.name]) for head in job.spec.heads}
     # What there is to say comes before the tiles: whoever finds those does not compute them again, and would never hear of it.
     device, notices = chunk.told(own)
     told = {"device": device, "notices": list(notices)}
@@ -90,7 +90,10 @@ def _predict(job: Job, own: Model, numbers: Sequence[int]) -> None:
         if reader.filled:
             job.work.note(f"filled-{number}", {"filled": reader.filled})
         inner = tuple(slice(a - s, b - s) for (a, b), (s, _) in zip(tile.core, tile.seen, strict=True))
-        job.work.records("tiles").put(name_of(number), pack({name: values[k][(slice(None), *inner)] for name, values in maps.items()}), firm=False)
+        record = {name: values[k][(slice(None), *inner)] for name, values in maps.items()}
+        if answer.objects:
+            record |= instances.packed(instances.answered(answer.objects[k], tile.core, tile.seen, layout.grids.model))
+        job.work.records("tiles").put(name_of(number), pack(record), firm=False)
 
 
 def decode(job: Job, number: int) -> None:
@@ -236,19 +239,24 @@ def _empty(store: LabelStore, level: int, at: Sequence[int]) -> NDArray[Any]:
     return np.empty([s.stop - s.start for s in grid.box(at)], grid.dtype)
 
 
-def _maps(job: Job, layout: Layout, frame: tuple[int, ...], region: tiles.Box) -> dict[str, NDArray[Any]]:
+def _maps(job: Job, layout: Layout, frame: tuple[int, ...], region: tiles.Box) -> dict[str, Any]:
     """Put the maps of a region together from those of its tiles."""
     size = [b - a for a, b in region]
     heads = job.spec.heads
     numbers = layout.tiles_over(frame, region)
-    if len(numbers) == 1 and layout.tile(numbers[0])[1].core == region:
+    whole = job.spec.codec == "objects"
+    if len(numbers) == 1 and layout.tile(numbers[0])[1].core == region and not whole:
         return job.work.records("tiles").get(name_of(numbers[0]))
-    maps = {h.name: np.empty((h.channels, *size), np.int16 if h.kind == "vector" else np.uint8) for h in heads}
+    found: list[instances.Objects] = []
+    maps: dict[str, Any] = {h.name: np.empty((h.channels, *size), np.int16 if h.kind == "vector" else np.uint8) for h in heads}
     for number in numbers:
         _, tile = layout.tile(number)
-        for name, values in job.work.records("tiles").get(name_of(number)).items():
-            tiles.paste(maps[name], values, tile.core, tile.core, region)
-    return maps
+        record = job.work.records("tiles").get(name_of(number))
+        for name in maps:
+            tiles.paste(maps[name], record[name], tile.core, tile.core, region)
+        if whole:
+            found.append(instances.unpacked(record, layout.grids.model))
+    return maps | tiles.of_region(found, region) if whole else maps
 
 
 _LAYOUTS: dict[str, Layout] = {}

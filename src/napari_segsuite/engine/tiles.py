@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_segsuite.arrays import mirror
+from napari_segsuite.codecs import instances
 from napari_segsuite.codecs.centers import EIGHTHS
+from napari_segsuite.codecs.instances import Objects
 from napari_segsuite.types import Head, Model, ModelSpec
 
 Box = tuple[tuple[int, int], ...]
@@ -73,7 +75,7 @@ def _core(n: int, tile: int, context: int, multiple: int) -> int:
 
 def predict(
     read: Callable[[Box], NDArray[np.float32]], shape: Sequence[int], model: Model, region: Box, batch: int
-) -> Iterator[tuple[int, int, dict[str, NDArray[Any]]]]:
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Compute the integer maps of a region.
 
     Parameters
@@ -90,23 +92,31 @@ def predict(
     Yields
     ------
     done, total, maps
-        After each batch; the maps are complete after the last. (C, *region) uint8 for probabilities, int16 in 1/8 voxel for vectors.
+        After each batch; the maps are complete after the last. (C, *region) uint8 for probabilities, int16 in 1/8 voxel for vectors;
+        ``objects`` of models that answer with those.
     """
     todo = tiles(shape, model.spec, region)
     size = [b - a for a, b in region]
     maps = {h.name: np.zeros((h.channels, *size), np.int16 if h.kind == "vector" else np.uint8) for h in model.spec.heads}
-    done = 0
+    done, whole = 0, list[Objects]()
     while done < len(todo):
         together = _alike(todo[done : done + min(batch, at_once(model))])
         multiple = model.spec.multiple[-len(size) :]
         pixels = np.stack([padded(read(tile.seen), multiple) for tile in together])
-        answer = model.predict(pixels).maps
+        answer = model.predict(pixels)
         for head in model.spec.heads:
-            values = quantize(head, answer[head.name])
+            values = quantize(head, answer.maps[head.name])
             for tile, value in zip(together, values, strict=True):
                 paste(maps[head.name], value, tile.core, tile.seen, region)
+        whole += [instances.answered(found, tile.core, tile.seen, shape) for tile, found in zip(together, answer.objects, strict=False)]
         done += len(together)
-        yield done, len(todo), maps
+        yield done, len(todo), maps | of_region(whole, region) if whole else maps
+
+
+def of_region(objects: Sequence[Objects], region: Box) -> dict[str, Any]:
+    """What tiles answered, in the coordinates of a region, as one of its maps."""
+    size = [b - a for a, b in region]
+    return {"objects": instances.together([instances.moved(found, [-a for a, _ in region], size) for found in objects], size)}
 
 
 def at_once(model: Model) -> int:
@@ -154,9 +164,7 @@ def paste(target: NDArray[Any], value: NDArray[Any], core: Box, have: Box, regio
     target[(slice(None), *to)] = value[(slice(None), *source)]
 
 
-def maps_like(
-    maps: Mapping[str, NDArray[Any]], heads: Sequence[Head], shape: Sequence[int], to: Sequence[int], have: Box, want: Box
-) -> dict[str, NDArray[Any]]:
+def maps_like(maps: Mapping[str, Any], heads: Sequence[Head], shape: Sequence[int], to: Sequence[int], have: Box, want: Box) -> dict[str, Any]:
     """Bring maps from the model's grid to a finer one: probabilities by linear interpolation, vectors from the nearest voxel.
 
     Parameters
@@ -171,7 +179,10 @@ def maps_like(
     """
     from napari_segsuite import arrays
 
-    out = {}
+    out: dict[str, Any] = {}
+    if "objects" in maps:
+        lines = [arrays.nearest(n, m, *w) - h[0] if n != m else np.arange(*w) - h[0] for n, m, h, w in zip(shape, to, have, want, strict=True)]
+        out["objects"] = instances.enlarged(maps["objects"], lines, [b - a for a, b in want])
     for head in heads:
         value: NDArray[Any] = maps[head.name]
         for axis, (n, m, h, w) in enumerate(zip(shape, to, have, want, strict=True), start=1):

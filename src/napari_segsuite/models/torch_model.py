@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,8 @@ class TorchModel:
         activation: Callable[[Head, Tensor], Tensor] | None = None,
     ) -> None:
         if flips and spec.codec in DIRECTED:
-            raise OptionError(f"model {spec.name!r} answers with rays, which mirrored images have in other directions", do="Choose flips=False.")
+            found = f"model {spec.name!r} answers with {DIRECTED[spec.codec]}, of which no mean can be taken over mirrored images"
+            raise OptionError(found, do="Choose flips=False.")
         self.spec, self.flips = spec, flips
         self.device = pick_device(device)
         self.batch = 1 if self.device.type == "cpu" else batch
@@ -69,9 +71,10 @@ class TorchModel:
             together = batch[start : start + self.batch]  # which gets smaller when memory runs out
             parts.append(self._retried(together))
             start += len(together)
-        return Prediction(parts[0] if len(parts) == 1 else {h.name: torch.cat([p[h.name] for p in parts]) for h in self.spec.heads})
+        found = _joined(parts)
+        return Prediction({h.name: found[h.name] for h in self.spec.heads}, found.get("objects", ()))
 
-    def _retried(self, batch: NDArray[np.float32]) -> dict[str, Tensor]:
+    def _retried(self, batch: NDArray[np.float32]) -> dict[str, Any]:
         """Halve the batch when memory runs out, then compute the single tile on the CPU; the tile itself never changes."""
         try:
             return self._averaged(batch, self.net, self.device)
@@ -81,8 +84,7 @@ class TorchModel:
             half = len(batch) // 2
             self._say(f"out of memory with {len(batch)} tiles at a time: going on with {half}")
             self.batch = min(self.batch, half)
-            halves = [self._retried(batch[:half]), self._retried(batch[half:])]
-            return {name: torch.cat([h[name] for h in halves]) for name in halves[0]}
+            return _joined([self._retried(batch[:half]), self._retried(batch[half:])])
         self._say("out of memory with a single tile: it is computed on the CPU")
         net = self.net.to("cpu")
         try:
@@ -94,8 +96,11 @@ class TorchModel:
             self.net.to(self.device)
 
     @torch.inference_mode()
-    def _averaged(self, batch: NDArray[np.float32], net: nn.Module, device: torch.device) -> dict[str, Tensor]:
+    def _averaged(self, batch: NDArray[np.float32], net: nn.Module, device: torch.device) -> dict[str, Any]:
         x = torch.from_numpy(batch).to(device)
+        if self.spec.codec == "objects":
+            raw = self._forward(net, x, device)
+            return {**{h.name: self.activation(h, raw[h.name].float()) for h in self.spec.heads}, "objects": raw["objects"]}
         axes = range(2, x.ndim)
         mirrors = list(itertools.chain.from_iterable(itertools.combinations(axes, n) for n in range(len(axes) + 1)))
         total: dict[str, Tensor] = {}
@@ -106,16 +111,24 @@ class TorchModel:
                 total[head.name] = total[head.name] + value if head.name in total else value
         return {name: value / len(mirrors) for name, value in total.items()} if self.flips else total
 
-    def _forward(self, net: nn.Module, x: Tensor, device: torch.device) -> dict[str, Tensor]:
+    def _forward(self, net: nn.Module, x: Tensor, device: torch.device) -> dict[str, Any]:
         x = x.contiguous(memory_format=self.layout)
         with torch.autocast(device.type, self.precision, enabled=self.precision != torch.float32):
-            outputs: dict[str, Tensor] = net(x)
+            outputs: dict[str, Any] = net(x)
         return outputs
 
     def _say(self, text: str) -> None:
         if text not in self.notices:
             self.notices.append(text)
             log.warning(text)
+
+
+def _joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What several batches gave: tensors, and lists of objects."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    lists = {name: [p[name] for p in parts] for name in parts[0]}
+    return {name: list(itertools.chain(*found)) if name == "objects" else torch.cat(found) for name, found in lists.items()}
 
 
 def activate(head: Head, raw: Tensor) -> Tensor:

@@ -32,25 +32,29 @@ MOST_BYTES = 2**30
 class Remembering:
     """A model that answers what it was asked before from memory, with another spec if wished: the maps do not depend on thresholds."""
 
-    def __init__(self, model: TorchModel, spec: ModelSpec, known: dict[bytes, Mapping[str, Any]] | None = None) -> None:
+    def __init__(self, model: TorchModel, spec: ModelSpec, known: dict[bytes, Prediction] | None = None) -> None:
         self.model, self.spec = model, spec
-        self.known: dict[bytes, Mapping[str, Any]] = {} if known is None else known
+        self.known: dict[bytes, Prediction] = {} if known is None else known
 
     def predict(self, batch: NDArray[np.float32]) -> Prediction:
         """As the model."""
         key = hashlib.sha256(repr(batch.shape).encode() + np.ascontiguousarray(batch).tobytes()).digest()
         if key not in self.known:
-            maps = {name: value.cpu() for name, value in self.model.predict(batch).maps.items()}
-            kept = sum(v.nbytes for known in self.known.values() for v in known.values())
-            if kept + sum(v.nbytes for v in maps.values()) > MOST_BYTES:
-                return Prediction(maps)
-            self.known[key] = maps
-        return Prediction({name: value.clone() for name, value in self.known[key].items()})
+            found = self.model.predict(batch)
+            found = replace(found, maps={name: value.cpu() for name, value in found.maps.items()})
+            if sum(map(_bytes, (found, *self.known.values()))) > MOST_BYTES:
+                return found
+            self.known[key] = found
+        return replace(self.known[key], maps={name: value.clone() for name, value in self.known[key].maps.items()})
 
     def tuned(self, **codec_options: Any) -> Remembering:
         """The same with other options of the codec."""
         spec = replace(self.spec, codec_options={**self.spec.codec_options, **codec_options})
         return Remembering(self.model, spec, self.known)
+
+
+def _bytes(found: Prediction) -> int:
+    return sum(v.nbytes for v in (*found.maps.values(), *found.objects))
 
 
 def appraise(model: Remembering, held: Sequence[Sample]) -> Scores:
