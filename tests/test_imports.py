@@ -45,11 +45,11 @@ LIGHT = (
     *named("training", "classes options"),
 )
 HEAVY = (
-    *named("codecs", "boundaries centers compass flows instances objects pieces places runs semantic stars suppress targets"),
+    *named("codecs", "boundaries centers compass flows instances objects paste pieces places runs semantic stars suppress targets"),
     *named("engine", "chunk"),
     *named("models", "folder nets torch_model"),
     *named("models.foreign", "check draft grid model network processing sources store"),
-    *named("models.families", "headed monai smp")[1:],
+    *named("models.families", "detection headed monai smp")[1:],
     *named("training", "appraise augment card data design fit job losses nuclei nuclei3d recipe record samples shapes volumes"),
 )
 VIEWER = (

@@ -137,8 +137,8 @@ class Grid:
 def inner_of(block: Sequence[int], spatial: int, zarr_format: int = 3) -> tuple[int, ...]:
     """Chunks inside a block: as few equal parts per axis as the limit allows; all of it where it has no divisor near that.
 
-    >>> inner_of((1, 256, 256, 300), 3), inner_of((131, 131, 262), 3), inner_of((4096, 2050), 2)
-    ((1, 32, 128, 100), (131, 131, 131), (1024, 410))
+    >>> inner_of((1, 256, 256, 300), 3), inner_of((131, 131, 244), 3), inner_of((4096, 2050), 2)
+    ((1, 32, 128, 100), (131, 131, 122), (1024, 410))
     """
     limits = (FILE_LIMITS if zarr_format == 2 else LIMITS)[spatial]
     limits = (1,) * (len(block) - spatial) + limits

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_segsuite.models import families
+from napari_segsuite.models.families.detection import Detector
 from napari_segsuite.models.families.headed import Headed
 
 _CONV: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -142,8 +143,8 @@ class ResUNet(nn.Module):
 
 
 NETS = ("resunet", *families.FAMILIES)
-Net = ResUNet | Headed
-"""What both have: `dims`, `multiple`, `memory_format`, and heads by name."""
+Net = ResUNet | Headed | Detector
+"""What all have: `dims`, `multiple`, `memory_format`, and heads by name."""
 
 
 def build(name: str, kwargs: Mapping[str, Any]) -> Net:

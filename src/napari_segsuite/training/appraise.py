@@ -20,7 +20,11 @@ from napari_segsuite.types import ModelSpec, Prediction, Segmentation
 
 CENTERS, PARTS = (0.1, 0.2, 0.35, 0.5), (0.1, 0.2, 0.3)
 """Heights of a centre, and windows in parts of the diameter, that are tried."""
-SECOND: Mapping[str, tuple[str, Sequence[float]]] = {"boundaries": ("merge", (0.05, 0.1, 0.2)), "stars": ("overlap", (0.3, 0.4, 0.5))}
+SECOND: Mapping[str, tuple[str, Sequence[float]]] = {
+    "boundaries": ("merge", (0.05, 0.1, 0.2)),
+    "stars": ("overlap", (0.3, 0.4, 0.5)),
+    "objects": ("overlap", (0.3, 0.5)),
+}
 """What else is tried of other codecs."""
 SCORES, SIZES = (0.0, 0.5, 0.6, 0.7, 0.8), (0.0, 0.25, 0.5, 0.75)
 """Least scores, and least sizes in parts of the smallest true objects, that are tried."""

@@ -32,6 +32,8 @@ WIDTHS: Mapping[tuple[str, int], Mapping[str, list[int]]] = {
 CROP = {2: (128, 128), 3: (32, 64, 64)}
 CORE = {2: (1024, 1024), 3: (96, 192, 192)}
 """About what a tile keeps when its context is thrown away."""
+SEEN = 32
+"""Voxels around an object that a network which answers with whole objects should see."""
 NARROWEST = 4
 """No level of the network sees a crop with fewer voxels along an axis that it pools."""
 
@@ -112,7 +114,7 @@ def design(options: TrainOptions, data: Data, train: Sequence[Sample], name: str
     shape = [int(n) for n in np.median([sample.labels.shape for sample in train], axis=0)]
     usual = _usual(objects, shape, len(data.axes))
     called = start.spec.net["name"] if start is not None else (options.net_name or "resunet").partition("-")[0]
-    kwargs = _kwargs(options, data, heads, start, options.crop or usual)
+    kwargs = _kwargs(options, data, heads, start, options.crop or usual, objects)
     net = build(called, kwargs)
     notices = list(data.notices)
     if start is not None:
@@ -121,7 +123,8 @@ def design(options: TrainOptions, data: Data, train: Sequence[Sample], name: str
     if options.batch == 1 and crop == net.multiple:  # of one number there is no variance
         found = f"crop is {crop} with 1 crop per step, of which the network's deepest level sees a single voxel"
         raise OptionError(found, "two at least", "Choose a larger --batch or --crop.")
-    context, tile = grid(net)
+    lengths = _codec_options(options.codec_name, objects)
+    context, tile = grid(net, lengths["longest"] if options.codec_name == "objects" and lengths else 0)
     spec = ModelSpec(
         name=name,
         axes=data.axes,
@@ -129,7 +132,7 @@ def design(options: TrainOptions, data: Data, train: Sequence[Sample], name: str
         heads=heads,
         classes=data.classes,
         codec=options.codec_name,
-        codec_options=_codec_options(options.codec_name, objects),
+        codec_options=lengths,
         pixel_size_um=data.pixel_size_um,
         diameter_px=objects.diameter,
         tile=tile,
@@ -165,16 +168,17 @@ def strides(aspect: Sequence[float], size: Sequence[int], levels: int) -> list[t
     return found
 
 
-def grid(net: Net) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def grid(net: Net, longest: int = 0) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Context and tile of a network, per axis: multiples of its stride.
 
-    In a plane the context is all that the network can see. In volumes that would be most of every tile; there it is a quarter, which is where most
-    of what it sees comes from (Luo et al. 2016, arXiv 1701.04128), as in the model `nuclei-3d`. Networks of other libraries say themselves how far
-    they look so that it matters, and how much a tile may keep. Results do not depend on chunks either way: tiles lie on one grid.
+    In a plane the context is all that the network can see. In volumes that would be most of every tile; there it is a quarter, which is where
+    most of what it sees comes from (Luo et al. 2016, arXiv 1701.04128), as in the model `nuclei-3d`. Networks of other libraries say themselves
+    how far they look so that it matters, and how much a tile may keep; whoever answers with whole objects must see those that reach `longest`
+    beyond it. Results do not depend on chunks either way: tiles lie on one grid.
     """
     part = 1 if net.dims == 2 else 4
     wanted, core = ([-(-r // part) for r in net.reach], CORE[net.dims]) if isinstance(net, ResUNet) else (net.context, net.core)
-    context = tuple(-(-c // m) * m for c, m in zip(wanted, net.multiple, strict=True))
+    context = tuple(-(-max(c, longest + SEEN if longest else 0) // m) * m for c, m in zip(wanted, net.multiple, strict=True))
     tile = tuple(2 * c + -(-n // m) * m for c, n, m in zip(context, core, net.multiple, strict=True))
     return context, tile
 
@@ -199,14 +203,21 @@ def _crop(options: TrainOptions, multiple: Sequence[int], usual: Sequence[int], 
     return tuple(options.crop)
 
 
-def _kwargs(options: TrainOptions, data: Data, heads: Sequence[Head], start: TorchModel | None, crop: Sequence[int]) -> dict[str, Any]:
+def _kwargs(
+    options: TrainOptions, data: Data, heads: Sequence[Head], start: TorchModel | None, crop: Sequence[int], objects: Objects
+) -> dict[str, Any]:
     """What the network is built with: as the model to begin with, or by its size and the shape of the voxels."""
     outputs = {head.name: head.channels for head in heads}
     if start is not None:
         return {**start.spec.net["kwargs"], "heads": outputs}
+    more: dict[str, Any] = {}
+    if options.detects:
+        # The middle one of five sizes of anchors is that of usual objects; no smaller ones than the network can see.
+        smallest = int(np.clip(2 ** round(np.log2((objects.diameter or 32) / 2)), 8, 64))
+        more = {"kinds": [c.id for c in data.classes if c.countable], "smallest": smallest}
     if len(crop) != len(data.axes):
         raise OptionError(f"crop has {len(crop)} numbers", f"{len(data.axes)}, one per spatial axis ({', '.join(data.axes)})")
-    return {"dims": len(data.axes), "in_channels": len(data.channels), "heads": outputs, **_size(options.net_name, data, crop)}
+    return {"dims": len(data.axes), "in_channels": len(data.channels), "heads": outputs, **_size(options.net_name, data, crop), **more}
 
 
 def _size(name: str | None, data: Data, crop: Sequence[int]) -> dict[str, Any]:
@@ -269,6 +280,7 @@ def _codec_options(name: str, objects: Objects) -> dict[str, Any]:
     lengths: dict[str, dict[str, Any]] = {
         "centers": {"window": window(objects.diameter, 0.2), "longest": longest},
         "boundaries": {"smooth": min(window(objects.diameter, 0.1), 3), "steps": longest, "search": longest},
+        "objects": {"longest": longest},
         "stars": {"window": window(objects.diameter, 0.1), "longest": min(longest, LONGEST)},
     }
     return lengths.get(name, {})

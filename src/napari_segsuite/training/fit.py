@@ -115,6 +115,7 @@ def fit(
         for batch in loader:
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate * schedule.factor(step)
+            torch.manual_seed(step)  # some networks draw by chance what they learn from; a resumed run draws the same
             parts = _step(net, batch, optimizer, schedule.clip, heads, device, layout)
             bad = 0 if parts else bad + 1
             if bad > 20:
@@ -191,10 +192,10 @@ def _step(
     image = target.pop("image").to(memory_format=layout)
     # Half precision only where the hardware has it: emulated, it takes ten times as long. A float16 gradient would need scaling.
     with torch.autocast(image.device.type, torch.bfloat16, enabled=precision_of(image.device) == torch.bfloat16):
-        outputs = net(image)
-    parts = losses.losses(outputs, target, heads)
+        own = getattr(net, "losses", None)  # of networks that answer with whole objects
+        parts = own(image, target) if own else losses.losses(net(image), target, heads)
     optimizer.zero_grad(set_to_none=True)
-    losses.total(parts, heads).backward()
+    (sum(parts.values(), start=torch.zeros((), device=image.device)) if own else losses.total(parts, heads)).backward()
     norm = nn.utils.clip_grad_norm_(net.parameters(), clip)
     if not torch.isfinite(norm):
         return {}

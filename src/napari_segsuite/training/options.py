@@ -32,11 +32,13 @@ class TrainOptions(Wishes):
     net: str | None = option(
         None,
         "resunet-tiny, resunet-small (also: resunet) or resunet-base; empty: resunet-small, or that of --init. Of other libraries: "
-        + "; ".join(f"{', '.join(families.names(extra))} (extra {extra})" for extra in ("smp", "monai"))
+        + "; ".join(f"{', '.join(families.names(extra))} (extra {extra})" for extra in ("smp", "monai", "detection"))
         + "; a larger one of each is called NAME-base",
     )
     codec: str | None = option(
-        None, f"how objects are written as maps: {' or '.join(NAMES)}; empty: {CODEC['semantic']} for classes, else {CODEC['instance']}"
+        None,
+        f"how objects are written as maps: {' or '.join(NAMES)}; empty: {CODEC['semantic']} for classes, else {CODEC['instance']}, or objects with "
+        "a network that answers with those",
     )
     classes: tuple[str, ...] = option(
         (), "the classes as ID:NAME or ID:NAME:KIND with the kind stuff or thing, stuff first; empty: as the label files say, else by the task"
@@ -55,8 +57,13 @@ class TrainOptions(Wishes):
 
     @property
     def codec_name(self) -> str:
-        """The wished codec, or the task's."""
-        return self.codec or CODEC[self.task]
+        """The wished codec, or the network's, or the task's."""
+        return self.codec or ("objects" if self.detects else CODEC[self.task])
+
+    @property
+    def detects(self) -> bool:
+        """Whether the wished network answers with whole objects."""
+        return (self.net or "").partition("-")[0] in families.DETECTORS
 
     @property
     def net_name(self) -> str | None:
@@ -83,6 +90,11 @@ def check(options: TrainOptions) -> None:
         families.check(options.net_name.partition("-")[0])
     if options.codec_name not in NAMES:
         raise OptionError(f"there is no codec {options.codec!r}", f"one of {', '.join(NAMES)}")
+    if (options.codec_name == "objects") != options.detects and options.init is None:
+        found = f"network {options.net or 'resunet-small'} with the codec {options.codec_name}"
+        raise OptionError(found, f"the codec objects with {' or '.join(families.DETECTORS)}, and another with other networks")
+    if options.detects and options.task == "semantic":
+        raise OptionError(f"network {options.net} finds objects, and the task is semantic", "the task instance or panoptic", "Choose another --net.")
     if options.crop and min(options.crop) < 1:
         raise OptionError(f"crop is {options.crop}", "at least 1 voxel along every axis")
     if options.classes:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from napari_segsuite.errors import MissingExtra
 
 if TYPE_CHECKING:
+    from napari_segsuite.models.families.detection import Detector
     from napari_segsuite.models.families.headed import Headed
 
 
@@ -44,6 +45,7 @@ FAMILIES: Mapping[str, Family] = {
     "unetplusplus": Family(*_SMP, 1e-3),
     "segresnet": Family(*_MONAI, 1e-3),
     "dynunet": Family(*_MONAI, 1e-3),
+    "maskrcnn": Family("detection", ("torchvision.models.detection",), 5e-4),
     "swinunetr": Family("monai", ("monai.networks.nets", "einops"), 5e-4),  # MONAI itself asks for einops only when the network runs
 }
 SIZES: Mapping[tuple[str, int], Mapping[str, Any]] = {
@@ -55,6 +57,8 @@ SIZES: Mapping[tuple[str, int], Mapping[str, Any]] = {
     ("segformer-base", 2): {"encoder": "mit_b2", "width": 256},
     ("unetplusplus", 2): {"encoder": "resnet18", "width": 16},
     ("unetplusplus-base", 2): {"encoder": "resnet50", "width": 32},
+    ("maskrcnn", 2): {"encoder": "resnet18", "width": 64, "layers": 2},
+    ("maskrcnn-base", 2): {"encoder": "resnet50", "width": 256, "layers": 4},
     ("segresnet", 2): {"width": 16, "blocks": [1, 2, 2, 4]},
     ("segresnet-base", 2): {"width": 32, "blocks": [1, 2, 2, 4]},
     ("segresnet", 3): {"width": 8, "blocks": [1, 2, 2, 4]},
@@ -69,6 +73,10 @@ SIZES: Mapping[tuple[str, int], Mapping[str, Any]] = {
     ("swinunetr-base", 3): {"width": 24},
 }
 """By what ``--net`` names and the number of spatial axes: what the network is built with, beside what follows from the data."""
+
+
+DETECTORS = ("maskrcnn",)
+"""Those that answer with whole objects: the codec `objects` needs one of them, and they need it."""
 
 
 def names(extra: str) -> list[str]:
@@ -88,7 +96,7 @@ def check(name: str) -> None:
         raise MissingExtra(f"the network {name}", family.extra)
 
 
-def build(name: str, kwargs: Mapping[str, Any]) -> Headed:
+def build(name: str, kwargs: Mapping[str, Any]) -> Headed | Detector:
     """Make a network by its name in the checkpoint.
 
     Raises
@@ -103,5 +111,5 @@ def build(name: str, kwargs: Mapping[str, Any]) -> Headed:
         library, *_ = [import_module(each) for each in family.libraries]
     except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision of another version than torch
         raise MissingExtra(f"the network {name}", family.extra) from error
-    found: Headed = getattr(import_module(f"{__name__}.{family.extra}"), name)(library, **kwargs)
+    found: Headed | Detector = getattr(import_module(f"{__name__}.{family.extra}"), name)(library, **kwargs)
     return found
