@@ -55,8 +55,8 @@ HEAVY = (
 VIEWER = (
     *named(
         "viewer",
-        "appraise cards child editors files forecast form growth layers panel pickers results samples segment settings show shown stores target "
-        "words worker",
+        "adding appraise cards catalogue child editors files forecast form growth layers library panel pickers results samples segment settings "
+        "preview shelf shelves show shown stores target tries view words worker",
     ),
 )
 

@@ -25,7 +25,6 @@ from napari_segsuite import io
 from napari_segsuite.engine.plan import Options
 from napari_segsuite.synthetic import nuclei
 from napari_segsuite.viewer import child as child_module
-from napari_segsuite.viewer.cards import ModelCards
 from napari_segsuite.viewer.pickers import LayerPicker
 from napari_segsuite.viewer.segment import SegmentDock
 
@@ -291,17 +290,6 @@ def test_the_table_and_save_buttons(
     viewer.layers.remove("cells otsu")
     dock.panel.save.click()
     assert said[-1] == ("error", "There is no result to save: it is no longer in the viewer.")
-
-
-def test_the_models_are_shown_with_their_cards(qtbot: QtBot) -> None:
-    cards = ModelCards()
-    qtbot.addWidget(cards)
-    names = [cards.names.item(k).text() for k in range(cards.names.count())]
-    assert "otsu" in names
-    cards.names.setCurrentRow(names.index("otsu"))
-    told = cards.text.toPlainText()
-    assert told.startswith("otsu")
-    assert "Licence: BSD-3-Clause" in told
 
 
 def test_it_fits_a_small_screen(viewer: Any, dock: SegmentDock) -> None:

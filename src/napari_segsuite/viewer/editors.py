@@ -151,16 +151,21 @@ class Words(Text):
 
 
 class Numbers(Text):
-    """Whole numbers, separated by spaces or commas."""
+    """Numbers, whole ones or real ones, separated by spaces or commas."""
 
-    def value(self) -> tuple[int, ...]:
+    def __init__(self, placeholder: str = "", *, whole: bool = True) -> None:
+        super().__init__(placeholder)
+        self._whole = whole
+
+    def value(self) -> tuple[float, ...]:
         words = self.text().replace(",", " ").split()
         try:
-            return tuple(int(w) for w in words)
+            return tuple(int(w) if self._whole else float(w) for w in words)
         except ValueError:
-            raise OptionError(f"{self.text()!r} is not a row of whole numbers", "numbers like 32 256 256, or nothing") from None
+            kind, example = ("whole numbers", "32 256 256") if self._whole else ("numbers", "0.5 0.25 0.25")
+            raise OptionError(f"{self.text()!r} is not a row of {kind}", f"numbers like {example}, or nothing") from None
 
-    def set_value(self, value: Sequence[int]) -> None:
+    def set_value(self, value: Sequence[float]) -> None:
         self.setText(" ".join(map(str, value)))
 
 
@@ -184,6 +189,7 @@ def editor_for(field: Field[Any], hint: Any) -> Any:
         bool: Flag,
         str: Text,
         tuple[int, ...]: lambda: Numbers("auto"),
+        tuple[float, ...]: lambda: Numbers("auto", whole=False),
         tuple[str, ...]: lambda: Words("auto"),
     }
     if inner not in makers or optional:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
-from qtpy.QtWidgets import QCheckBox, QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButton, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QCheckBox,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 if TYPE_CHECKING:
     from napari_segsuite.engine.run import Progress
@@ -23,8 +35,14 @@ class Panel(QWidget):
             label.setStyleSheet("QLabel#complaint { color: #e0a030; }")
         self._before: int | None = None
         self.fix = QPushButton("Segment every slice on its own")
-        self.run, self.cancel = QPushButton("Run"), QPushButton("Cancel")
+        self.run, self.attempt, self.cancel = QPushButton("Run"), QPushButton("Try on view"), QPushButton("Cancel")
         self.run.setDefault(True)
+        self.attempt.setToolTip("<p>Segment only what is in view now, to see at once what this model and these settings do.</p>")
+        self.compare = QCheckBox("Compare tries")
+        self.compare.setToolTip("<p>Tries with other models or settings stay beside each other; a new one else takes the place of those before.</p>")
+        self.side_by_side = QPushButton("Side by side")
+        self.side_by_side.setToolTip("<p>Switch napari's grid on or off: every layer in a view of its own.</p>")
+        self.side_by_side.setCheckable(True)
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setMaximumHeight(10)
@@ -53,10 +71,11 @@ class Panel(QWidget):
             label.setText(words)
             label.setVisible(bool(words))
 
-    def ready(self, possible: bool) -> None:
-        """Allow or forbid to start a run."""
+    def ready(self, possible: bool, attempt: bool) -> None:
+        """Allow or forbid to start a run, and to try it on what is in view."""
         self.run.setEnabled(possible)
         self.run.setToolTip("" if possible else self.complaint.text() or self.notice.text())
+        self.attempt.setEnabled(attempt)
 
     def begin(self, notice: str = "") -> None:
         """A run has started; nothing is known about it yet, and what was said about its beginning is past."""
@@ -70,6 +89,7 @@ class Panel(QWidget):
         self.cancel.setEnabled(True)
         self.status.setVisible(False)
         self.run.setEnabled(False)
+        self.attempt.setEnabled(False)
 
     def progress(self, progress: Progress, elapsed: float) -> None:
         """Show how far a run is after `elapsed` seconds."""
@@ -97,7 +117,9 @@ class Panel(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 4, 0, 4)
         outer.setSpacing(6)
-        for part in (self.complaint, self.fix, self.notice, self.cost, self.warning, _row(self.run, self.cancel), self.bar, self.counts, self.status):
+        for part in (self.complaint, self.fix, self.notice, self.cost, self.warning, _row(self.run, self.attempt, self.cancel)):
+            outer.addWidget(part)
+        for part in (self.bar, self.counts, self.status, _row(self.compare, self.side_by_side)):
             outer.addWidget(part)
         outer.addWidget(_row(self.table, self.save))
         outer.addWidget(self.replace)
@@ -171,7 +193,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _row(*buttons: QPushButton) -> QWidget:
+def _row(*buttons: QAbstractButton) -> QWidget:
     row = QWidget()
     layout = QHBoxLayout(row)
     layout.setContentsMargins(0, 0, 0, 0)

@@ -3,33 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QFont
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QWidget
 
 from napari_segsuite.types import ModelSpec
+from napari_segsuite.viewer.catalogue import catalogue, grouped, origin
 
 AUTO = "auto"
 FOLDER = "Choose a folder..."
+TOOLTIP = Qt.ItemDataRole.ToolTipRole
 
 
 class ModelPicker(QComboBox):
-    """The models that are listed, and any folder with a model in it."""
+    """The models that are listed, under headings by what they answer with, and any folder with a model in it."""
 
     changed = Signal()
 
     def __init__(self, specs: Sequence[ModelSpec]) -> None:
         super().__init__()
-        for spec in specs:
-            self.addItem(spec.name)
-            self.setItemData(self.count() - 1, f"<p>{spec.description}</p>", 3)  # Qt.ToolTipRole
-        self.addItem(FOLDER)
         narrow(self)
-        self._before = self.currentText()
+        self._listed: tuple[str, ...] = ()
+        self._before = ""
+        self.fill(specs)
         self.activated.connect(self._chosen)
+
+    def fill(self, specs: Sequence[ModelSpec]) -> None:
+        """Offer these; a chosen one that was listed and is no more gives way to the first, and a folder stays."""
+        gone = self._before in self._listed and self._before not in [spec.name for spec in specs]
+        groups = grouped(specs)
+        self._listed = tuple(spec.name for _, group in groups for spec in group)
+        self.blockSignals(True)
+        self.clear()
+        for title, group in groups:
+            self._head(title)
+            for spec in group:
+                self.addItem(spec.name)
+                self.setItemData(self.count() - 1, f"<p>{escape(spec.description)}</p><p>{origin(spec.name).capitalize()}.</p>", TOOLTIP)
+        self._head("Others")
+        self.addItem(FOLDER)
+        self.blockSignals(False)
+        if wanted := "".join(self._listed[:1]) if gone or not self._before else self._before:
+            self.set_value(wanted)
 
     def value(self) -> str:
         return self._before
@@ -41,6 +61,18 @@ class ModelPicker(QComboBox):
         if value != self._before:
             self._before = value
             self.changed.emit()
+
+    def showPopup(self) -> None:
+        """See whether models were added beside napari before the list opens."""
+        catalogue.look()
+        super().showPopup()
+
+    def _head(self, title: str) -> None:
+        """A line that cannot be chosen."""
+        self.addItem(title)
+        item = self.model().item(self.count() - 1)
+        item.setFlags(Qt.ItemFlag.NoItemFlags)
+        item.setFont(bold(item.font()))
 
     def _chosen(self, _: int) -> None:
         chosen = self.currentText()
@@ -176,6 +208,12 @@ class LayerPicker(QComboBox):
 def plain(thing: Any) -> Any:
     """The object itself where napari hands a plugin a proxy: only the same object compares as the same layer."""
     return getattr(thing, "__wrapped__", thing)
+
+
+def bold(font: QFont) -> QFont:
+    """The same font, bold: for headings."""
+    font.setBold(True)
+    return font
 
 
 def narrow(box: QComboBox) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,9 @@ from qtpy.QtWidgets import QApplication, QComboBox, QVBoxLayout, QWidget
 
 from napari_segsuite.engine.plan import Options, Plan, resolve
 from napari_segsuite.errors import OptionError, SegsuiteError
-from napari_segsuite.models import list_models, load_spec
 from napari_segsuite.types import Image, ModelSpec, Segmentation
+from napari_segsuite.viewer import preview
+from napari_segsuite.viewer.catalogue import Specs, catalogue
 from napari_segsuite.viewer.child import Child
 from napari_segsuite.viewer.editors import Choice
 from napari_segsuite.viewer.forecast import Forecaster
@@ -34,8 +35,9 @@ from napari_segsuite.viewer.settings import preferences
 from napari_segsuite.viewer.shown import Shown
 from napari_segsuite.viewer.stores import LARGE_VOXELS, Finished, voxels
 from napari_segsuite.viewer.target import TargetPicker
+from napari_segsuite.viewer.tries import Tries
 from napari_segsuite.viewer.words import card, complaint, outcome, sentence
-from napari_segsuite.viewer.worker import Job, start
+from napari_segsuite.viewer.worker import Job, give_up, start
 
 if TYPE_CHECKING:
     from napari_segsuite.engine.run import Progress
@@ -60,9 +62,11 @@ class SegmentDock(QWidget):
         self._viewer = plain(napari_viewer)
         wishes = preferences()
         self.child = Child(60 * wishes.keep_warm_minutes)
-        self._specs: dict[str, ModelSpec] = {}
+        self._specs = Specs()
         self._shown = Shown(self._viewer)
         self._forecast = Forecaster(self.child, self)
+        self._tries = Tries(self._viewer)
+        self._tried: tuple[Plan, Image, Layer, str] | None = None
         self._plan: tuple[Plan, Image, Layer, str, Path | None] | None = None
         self._growing: GrowingLayer | None = None
         self._growth: Growth | None = None
@@ -73,7 +77,7 @@ class SegmentDock(QWidget):
         self._checking = QTimer(self, singleShot=True, interval=60)
         self._checking.timeout.connect(self.check)
         self._build()
-        self._set_model(wishes.model)
+        self.model.set_value(self._specs.or_first(wishes.model))
         self._connect()
         self._look_at_layer()
         self.check()
@@ -85,7 +89,7 @@ class SegmentDock(QWidget):
         narrow(self.axes)
         self.axes.setToolTip("<p>What the axes of the layer are, in its own order; y and x are the last two.</p>")
         self.card = quiet_label()
-        self.model, self.channels, self.target = ModelPicker(self._listed()), ChannelPicker(), TargetPicker()
+        self.model, self.channels, self.target = ModelPicker(self._specs.listed()), ChannelPicker(), TargetPicker()
         self.form: Form[Options] = Form(
             Options,
             editors={"model": self.model, "channels": self.channels, "device": Choice(DEVICES, free=True)},
@@ -111,8 +115,11 @@ class SegmentDock(QWidget):
         self._forecast.changed.connect(self._estimate)
         self.axes.currentIndexChanged.connect(self._checking.start)
         self.form.changed.connect(self._checking.start)
+        catalogue.changed.connect(self._relist)
         self.panel.run.clicked.connect(self.run)
+        self.panel.attempt.clicked.connect(self.attempt)
         self.panel.cancel.clicked.connect(self.cancel)
+        self._tries.follow(self.panel.side_by_side)
         self.panel.fix.clicked.connect(self._slices)
         self.panel.table.clicked.connect(partial(self._shown.open_table))
         self.panel.save.clicked.connect(partial(self._shown.save, self))
@@ -124,9 +131,9 @@ class SegmentDock(QWidget):
     def check(self) -> None:
         """Resolve the plan for what is entered, and show what does not fit before anybody presses Run."""
         self._checking.stop()
-        self._plan = None
+        self._plan = self._tried = None
         try:
-            spec = self._spec(self.model.value())
+            spec = self._specs.of(self.model.value())
             self.card.setText(card(spec))
             layer = self.layer.value()
             if layer is None:
@@ -136,14 +143,15 @@ class SegmentDock(QWidget):
                 image = to_image(layer, self.axes.currentData())
                 self._show_fields(image, spec)
                 plan = resolve(image, self.form.value(), spec)
+                self._tried = plan, image, layer, self.axes.currentData()
                 out, told = self.target.settle(plan, image, plan.spec_of(spec)) if self._job is None else (None, "")
-                self._plan = (plan, image, layer, self.axes.currentData(), out)
+                self._plan = (*self._tried, out)
                 self.panel.complain("", " ".join([*(sentence(n) for n in plan.notices), told]).strip())
         except Finished as error:
             self.panel.complain("", str(error))
         except SegsuiteError as error:
             self.panel.complain(complaint(error), fix=isinstance(error, OptionError) and "stack=" in error.do)
-        self.panel.ready(self._plan is not None and self._job is None)
+        self.panel.ready(self._plan is not None and self._job is None, self._tried is not None and self._job is None)
         self._estimate(ask=True)
 
     def _estimate(self, *, ask: bool = False) -> None:
@@ -153,7 +161,7 @@ class SegmentDock(QWidget):
             self._forecast.drop()
         elif ask:
             plan, image, out = wanted[0], wanted[1], wanted[4]
-            self._forecast.ask(plan, image, plan.spec_of(self._spec(plan.options.model)), grows=out is not None)
+            self._forecast.ask(plan, image, plan.spec_of(self._specs.of(plan.options.model)), grows=out is not None)
         total = self.target.total
         self.panel.estimate(*self._forecast.words(wanted[4] if wanted else None, (total - self.target.done) / total if total else 1.0))
 
@@ -163,23 +171,33 @@ class SegmentDock(QWidget):
         if self._plan is None or self._job is not None:
             return
         plan, image, layer, axes, out = self._plan
+        steps, self._growth, self._growing = _borrowing(self.child, plan, image), None, None
+        if out is not None:
+            self._growth = Growth(plan, image, plan.spec_of(self._specs.of(plan.options.model)), out)
+            self._growing = GrowingLayer(self._viewer, self._growth, layer, axes)
+            steps = self._growth.run(self.child, self._ended)
+        self._begin(steps, partial(self._done, layer, axes, plan), plan)
+
+    def attempt(self) -> None:
+        """Segment what is in view, with what is entered; a run's store is not touched."""
+        self.check()
+        if self._tried is None or self._job is not None:
+            return
+        plan, image, layer, axes = self._tried
+        try:
+            part = self._tries.part(plan, self._specs.of(plan.options.model), image, layer, axes)
+        except SegsuiteError as error:
+            self.panel.end(str(error))
+            return
+        self._growth = self._growing = None
+        self._begin(preview.segment(plan, image, part, self.child), partial(self._attempted, layer, axes, plan, part), plan)
+
+    def _begin(self, steps: Generator[Progress, None, Segmentation], done: Callable[[Segmentation], None], plan: Plan) -> None:
         self._started = time.monotonic()
         self._forecast.make_way()
         self.panel.begin(" ".join(map(sentence, plan.notices)))
-        self._growth, self._growing, before = None, None, self._ended
-        steps = _borrowing(self.child, plan, image)
-        if out is not None:
-            self._growth = Growth(plan, image, plan.spec_of(self._spec(plan.options.model)), out)
-            self._growing = GrowingLayer(self._viewer, self._growth, layer, axes)
-            steps = self._growth.run(self.child, before)
-        self._job = start(
-            steps,
-            on_progress=self._progress,
-            on_done=partial(self._done, layer, axes, plan),
-            on_error=self._failed,
-            name=f"Segsuite: {image.name} with {plan.options.model}",
-            parent=self,
-        )
+        name = f"Segsuite: {plan.image['name']} with {plan.options.model}"
+        self._job = start(steps, on_progress=self._progress, on_done=done, on_error=self._failed, name=name, parent=self)
         self._jobs[:], self._ended = [self._job], self._job.finished
 
     def cancel(self) -> None:
@@ -204,6 +222,11 @@ class SegmentDock(QWidget):
         told = [sentence(n) for n in segmentation.provenance.get("notices", ()) if n not in plan.notices]
         self._over(" ".join([outcome(segmentation, took, self._growth.path if self._growth else None), *told, kept]).strip())
         self.panel.results(True)
+
+    def _attempted(self, layer: Layer, axes: str, plan: Plan, part: preview.Part, segmentation: Segmentation) -> None:
+        took = time.monotonic() - self._started
+        kept = self._tries.show(segmentation, layer, axes, plan, part, compare=self.panel.compare.isChecked())
+        self._over(" ".join([f"In view: {outcome(segmentation, took, None)}", preview.caveat(plan, part), kept]).strip())
 
     def _failed(self, error: Exception) -> None:
         told = complaint(self.child.explain(error))
@@ -252,22 +275,10 @@ class SegmentDock(QWidget):
         self.form.editor("stack").set_value("slices")
         self.check()
 
-    def _listed(self) -> list[ModelSpec]:
-        try:
-            listed = list_models()
-        except SegsuiteError as error:
-            log.error("%s", error)
-            listed = [load_spec("otsu")]
-        self._specs.update({spec.name: spec for spec in listed})
-        return listed
-
-    def _set_model(self, name: str) -> None:
-        self.model.set_value(name if name in self._specs else next(iter(self._specs)))
-
-    def _spec(self, ref: str) -> ModelSpec:
-        if ref not in self._specs:
-            self._specs[ref] = load_spec(ref)
-        return self._specs[ref]
+    def _relist(self) -> None:
+        """Offer the models that there are now."""
+        self.model.fill(self._specs.listed())
+        self._checking.start()
 
     def _warm(self) -> None:
         try:
@@ -284,8 +295,5 @@ def _borrowing(child: Child, plan: Plan, image: Image) -> Generator[Progress, No
 
 
 def _end(child: Child, layers: LayerPicker, jobs: list[Job[Segmentation]], *_: Any) -> None:
-    for job in jobs:
-        job.cancel()
-    jobs.clear()
-    child.close()
+    give_up(child, jobs)
     layers.close_links()

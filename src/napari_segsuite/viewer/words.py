@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from html import escape
 from pathlib import Path
 
 from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.types import ModelSpec, Segmentation
+from napari_segsuite.viewer.form import label
 from napari_segsuite.viewer.panel import duration
 from napari_segsuite.viewer.stores import ANOTHER
 
@@ -27,8 +30,12 @@ def sentence(words: str) -> str:
 
 def card(spec: ModelSpec) -> str:
     """What a model is, in two lines."""
-    told = [spec.task, {"zyx": "3D", "any": "2D and 3D"}.get(spec.axes, "2D"), spec.licence and f"licence {spec.licence}"]
-    return f"{spec.description}<br><i>{', '.join(t for t in told if t)}</i>"
+    size = f"{' x '.join(f'{n:g}' for n in spec.pixel_size_um)} um" if spec.pixel_size_um else ""
+    across = f"{spec.diameter_px:g} px across" if spec.diameter_px and not size else ""
+    channels = "1 channel" if len(spec.channels) == 1 else f"{len(spec.channels)} channels ({', '.join(spec.channels)})"
+    dimensions = {"zyx": "3D", "any": "2D and 3D"}.get(spec.axes, "2D")
+    told = [spec.task, dimensions, channels, size, across, f"licence {spec.licence}" if spec.licence else ""]
+    return f"{escape(spec.description)}<br><i>{escape(', '.join(t for t in told if t))}</i>"
 
 
 def complaint(error: SegsuiteError) -> str:
@@ -40,3 +47,17 @@ def complaint(error: SegsuiteError) -> str:
     if "stack=" in error.do:
         return str(type(error)(error.found, error.needed, "Choose orthogonal or slices under Stack, or a model for volumes."))
     return str(error)
+
+
+def in_fields(error: SegsuiteError) -> str:
+    """An error of adding a model in the words of its page: what is a flag on the command line is a field here.
+
+    >>> in_fields(SegsuiteError("a model 'a' came with the install", "another name", "Give it one with --name."))
+    "A model 'a' came with the install. Needed: another name. Give it one under Name."
+    """
+    told = str(error).replace("replace that one with --overwrite", "tick --overwrite")
+    told = re.sub(r"with (--[a-z])", r"under \1", told).replace(", or in a form (--form)", "")
+    told, example, flags = told.partition("for example ")
+    told += example + flags.replace(" --", ", --")
+    names = {"overwrite": "Replace a model of this name", "sha256": "SHA-256"}
+    return re.sub(r"--([a-z][a-z0-9-]*)", lambda m: names.get(m[1], label(m[1].replace("-", "_"))), told)

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QObject, QTimer
 
+from napari_segsuite.errors import SegsuiteError
+
 if TYPE_CHECKING:
     from napari_segsuite.engine.run import Progress
+    from napari_segsuite.viewer.child import Child
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +57,8 @@ class Job(Generic[R]):
         except Exception as error:
             self.error = error
             if not self.cancelled.is_set():
-                log.error("the run failed", exc_info=error)
+                # What is said for users needs no traceback; their terminal may show the log.
+                log.error("the run failed: %s", error, exc_info=None if isinstance(error, SegsuiteError) else error)
         finally:
             self._run.close()
             self.finished.set()
@@ -125,6 +129,14 @@ def start(
     timer.start()
     worker.start()
     return job
+
+
+def give_up(child: Child, jobs: list[Job[Any]], *_: Any) -> None:
+    """End all that a dock has begun, because it is gone."""
+    for job in jobs:
+        job.cancel()
+    jobs.clear()
+    child.close()
 
 
 def _show(bar: Any, progress: Progress | None) -> None:
