@@ -20,7 +20,7 @@ from napari_segsuite.codecs import codec
 from napari_segsuite.engine import tiles
 from napari_segsuite.errors import MissingExtra, ModelError, OptionError
 from napari_segsuite.models import families, nets
-from napari_segsuite.models.families import FAMILIES, SIZES
+from napari_segsuite.models.families import DETECTORS, FAMILIES, SIZES
 from napari_segsuite.models.folder import save, stored
 from napari_segsuite.models.torch_model import TorchModel
 from napari_segsuite.synthetic import nuclei
@@ -30,7 +30,7 @@ from napari_segsuite.training.options import TrainOptions, check
 from napari_segsuite.types import Class, ModelSpec
 
 Array = NDArray[Any]
-EVERY = [(name, dims) for name, dims in SIZES if not name.endswith("-base")]
+EVERY = [(name, dims) for name, dims in SIZES if not name.endswith("-base") and name not in DETECTORS]
 CODECS = {"deeplabv3plus": "semantic", "fpn": "semantic", "segformer": "semantic", "unetplusplus": "flows", "dynunet": "flows"}
 """Of the others ``centers``."""
 CROP = {2: (64, 64), 3: (32, 32, 32)}

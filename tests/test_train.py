@@ -336,7 +336,7 @@ def test_losses_of_the_codec_that_the_recipes_use_are_as_they_were(dims: int) ->
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("name", codecs.NAMES)
+@pytest.mark.parametrize("name", [name for name in codecs.NAMES if name != "objects"])
 def test_every_codec_can_be_learned(name: str, dims: int) -> None:
     """The right answer costs nothing, a wrong one of any head something; and what a training chooses are options of the codec."""
     codec, labels = codecs.codec(name), nuclei((8, 40, 40)[-dims:], "zyx"[-dims:], seed=2)[1]
