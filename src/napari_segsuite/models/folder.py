@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FORMAT = "segsuite-model/1"
 LARGEST_JSON = 2**20
-FOREIGN = ("onnx", "torchscript", "pt2", "pytorch_state_dict")
+FOREIGN = ("onnx", "torchscript", "pt2", "pytorch_state_dict", "monai", "nnunet", "segformer")
 """Networks of others (`foreign.network`), whose files lie beside ``model.json`` as they came."""
 
 
@@ -75,7 +75,7 @@ def load(folder: Path, *, device: str, batch: int, flips: bool) -> TorchModel:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"{folder / 'model.json'}, field 'net': {type(error).__name__}: {error}", "what `segsuite models add` writes") from error
     net = _net(spec, folder / "model.json")
-    _fill(net, _weights(folder / "weights.safetensors", spec.weights_sha256), folder)
+    fill(net, _weights(folder / "weights.safetensors", spec.weights_sha256), folder)
     return TorchModel(spec, net, device=device, batch=batch, flips=flips)
 
 
@@ -100,7 +100,7 @@ def save(spec: ModelSpec, state: Mapping[str, torch.Tensor], folder: Path, *, ha
     from safetensors.torch import save as to_bytes
 
     small = {name: (stored(v) if half else v).contiguous() for name, v in state.items()}
-    _check_finite(small, folder)
+    check_finite(small, folder)
     data = to_bytes(small)
     told = {"format": FORMAT, **asdict(spec), "weights_sha256": hashlib.sha256(data).hexdigest()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -211,8 +211,14 @@ def _weights(path: Path, sha256: str) -> Mapping[str, torch.Tensor]:
     return tensors
 
 
-def _fill(net: torch.nn.Module, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
-    """Copy the weights into the network, in full precision."""
+def fill(net: torch.nn.Module, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Copy the weights into the network, in full precision.
+
+    Raises
+    ------
+    ModelError
+        They are not those of this network, or not finite.
+    """
     own = net.state_dict()
     wrong = [n for n in {*own, *weights} if n not in own or n not in weights or own[n].shape != weights[n].shape]
     if wrong:
@@ -221,11 +227,17 @@ def _fill(net: torch.nn.Module, weights: Mapping[str, torch.Tensor], folder: Pat
         raise ModelError(
             f"{folder}: {len(wrong)} tensors do not fit, such as {name!r}: the file has {shapes[0]}", f"{shapes[1]} as the network in model.json"
         )
-    _check_finite(weights, folder)
+    check_finite(weights, folder)
     net.load_state_dict({name: value.to(own[name].dtype) for name, value in weights.items()})
 
 
-def _check_finite(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
+def check_finite(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Refuse weights that are not finite.
+
+    Raises
+    ------
+    ModelError
+    """
     bad = [n for n, v in weights.items() if v.is_floating_point() and not bool(v.isfinite().all())]
     if bad:
         raise ModelError(f"{folder}: the weights {bad[0]!r} are not finite", do="Train again from the last good checkpoint.")

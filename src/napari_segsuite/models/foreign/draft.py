@@ -75,7 +75,7 @@ def of_package(package: Package, form: Form) -> Draft:
     texts = {"description": package.description, "licence": package.licence, "citation": package.citation, "version": package.version}
     return Draft(
         axes=axes,
-        channels=_channels(form, tensor.channels, size["c"][0] if "c" in size else 1),
+        channels=channels_of(form, tensor.channels, size["c"][0] if "c" in size else 1),
         normalize=normalize,
         input={"axes": tensor.axes, "least": list(tensor.least), "step": list(tensor.step), "steps": list(steps)},
         outputs=tuple(_output(package, n) for n in range(len(package.outputs))),
@@ -104,7 +104,7 @@ def of_form(form: Form, what: str) -> Draft:
         raise OptionError(f"input_axes is {letters!r}", f"the letters of bc{form.axes}, each at most once, all of {form.axes} among them")
     tile = dict(zip(form.axes, form.tile or LARGEST[form.axes], strict=False))
     stride = dict(zip(form.axes, form.multiple or (STRIDE,) * len(form.axes), strict=False))
-    channels = _channels(form, (), len(form.channels) or 1)
+    channels = channels_of(form, (), len(form.channels) or 1)
     least = [tile.get(a, 0) if form.fixed else stride.get(a, 0) for a in letters]
     step = [0 if form.fixed else stride.get(a, 0) for a in letters]
     sizes = {"b": (1, 0), "c": (len(channels), 0)}
@@ -174,7 +174,8 @@ def finished(draft: Draft, form: Form, shapes: Sequence[Sequence[int]], net: Map
     )
 
 
-def _channels(form: Form, told: tuple[str, ...], count: int) -> tuple[str, ...]:
+def channels_of(form: Form, told: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """Names of the channels that a network takes: as the form says, as its description says, or numbered."""
     if form.channels and len(form.channels) != count:
         raise OptionError(f"channels are {', '.join(form.channels)}", f"{count} names, since the network takes {count}")
     named = told if len(told) == count else tuple(f"channel {n}" for n in range(count))
@@ -274,7 +275,9 @@ def _map(
         )
     activation = form.activation or outputs[number]["activation"]
     if not activation and head.kind in ("logits", "probability"):
-        raise OptionError(f"it is not said what makes probabilities of output {number} of the network", "--activation softmax, sigmoid or none")
-    if head.kind == "probability" and activation == "softmax":
+        raise OptionError(
+            f"it is not said what makes probabilities of output {number} of the network", "--activation softmax, argmax, sigmoid or none"
+        )
+    if head.kind == "probability" and activation in ("softmax", "argmax"):
         activation = "sigmoid"
     return {"output": number, "channels": list(picked), "activation": activation or "none", "unit": form.unit}

@@ -13,7 +13,7 @@ from typing import Any
 from napari_segsuite.errors import ModelError, OptionError
 
 LARGEST = 2**20
-ACTIVATIONS = ("softmax", "sigmoid", "none")
+ACTIVATIONS = ("softmax", "argmax", "sigmoid", "none")
 
 
 def _field(default: Any, help: str, *, unit: str = "", advanced: bool = False) -> Any:
@@ -30,7 +30,10 @@ class Form:
     normalize: str = _field(
         "", "what the network wants pixels to be: percentiles:1:99.8 (these become 0 and 1), mean_std (0 and 1), none, or a gain as in scale:0.00392"
     )
-    activation: str = _field("", "what makes probabilities of its answer: softmax, sigmoid, or none if they are that already")
+    activation: str = _field(
+        "",
+        "what makes probabilities of its answer: softmax, argmax (softmax; the highest channel wins), sigmoid, or none if they are that already",
+    )
     codec: str = _field("", "what its answer means: semantic, or the name of another codec [semantic]")
     outputs: tuple[str, ...] = _field(
         (), "which answer is which map of the codec, as HEAD=NUMBER or HEAD=NUMBER:CHANNEL:CHANNEL..., both from 0 [in the codec's order]"
@@ -43,7 +46,11 @@ class Form:
     fixed: bool = _field(False, "the network takes tiles of exactly that size", advanced=True)
     input_axes: str = _field("", "all axes of the network's input: b, c and the spatial ones [bcyx or bczyx]", advanced=True)
     unit: float = _field(1.0, "what vectors in the answer are multiplied by to be in voxels", advanced=True)
-    weights: str = _field("", "which of a package's networks: onnx, torchscript or pytorch_state_dict [the first that needs no trust]", advanced=True)
+    weights: str = _field(
+        "",
+        "which of a package's networks: onnx, torchscript, pytorch_state_dict, monai, or fold_0 [the first that needs no trust; all folds]",
+        advanced=True,
+    )
     description: str = _field("", "what the model is for, in a sentence", advanced=True)
     licence: str = _field("", "under which licence it is", advanced=True)
     citation: str = _field("", "what to cite", advanced=True)

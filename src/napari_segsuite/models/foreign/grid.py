@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from napari_segsuite.errors import OptionError
@@ -43,6 +43,15 @@ def grid(axes: str, told: Mapping[str, Any], halo: tuple[int, ...], form: Form) 
         found = f"the tile is {texts[0]}, and a context of {texts[1]}, in steps of {texts[2]}, leaves nothing of it"
         raise OptionError(found, f"a tile of {texts[3]} at least", "Say another --tile, --context or --multiple.")
     return tile, multiple, context
+
+
+def roomy(tile: Sequence[int], context: Sequence[int], multiple: Sequence[int]) -> tuple[int, ...]:
+    """A tile that is no smaller, a multiple of the network's stride, and keeps something inside its context.
+
+    >>> roomy((64, 64), (16, 16), (32, 8))
+    (96, 64)
+    """
+    return tuple(valid(max(t, _least(c, m)), m, m) for t, c, m in zip(tile, context, multiple, strict=True))
 
 
 def _least(context: int, multiple: int) -> int:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from napari_segsuite.arrays import mirror
 from napari_segsuite.errors import ModelError
-from napari_segsuite.models.foreign.network import line, opened, valid
+from napari_segsuite.models.foreign.fields import line
+from napari_segsuite.models.foreign.network import opened, valid
 from napari_segsuite.models.foreign.processing import apply
 from napari_segsuite.models.torch_model import TorchModel, pick_device
 from napari_segsuite.types import Head, ModelSpec
@@ -94,17 +95,21 @@ def activated(head: Head, value: Tensor, wish: Mapping[str, Any], classes: int) 
     """The map of a head out of the channels chosen for it.
 
     In ``semantic`` the background comes first. Where a network has no channel for it, it is what no class claims; after a softmax over the
-    classes alone there is none.
+    classes alone there is none. The codec takes a voxel for background where that has more than a half; with ``argmax`` the background is
+    therefore compared with the most probable class instead of with all of them together.
     """
     kind = wish["activation"]
     if head.kind in ("vector", "scalar"):
         return value * float(wish["unit"])
     if head.name != "semantic":
         return value if kind == "none" else value.sigmoid()
-    value = value.softmax(1) if kind == "softmax" else value.sigmoid() if kind == "sigmoid" else value
+    value = value.softmax(1) if kind in ("softmax", "argmax") else value.sigmoid() if kind == "sigmoid" else value
     if value.shape[1] == classes + 1:
+        if kind == "argmax":
+            best = value[:, 1:].amax(1, keepdim=True)
+            value = torch.cat([value[:, :1] / (value[:, :1] + best), value[:, 1:]], 1)
         return value
-    background = torch.zeros_like(value[:, :1]) if kind == "softmax" else 1 - value.amax(1, keepdim=True)
+    background = torch.zeros_like(value[:, :1]) if kind in ("softmax", "argmax") else 1 - value.amax(1, keepdim=True)
     return torch.cat([background, value], 1)
 
 

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from napari_segsuite.errors import MissingExtra, ModelError
 from napari_segsuite.models.foreign import onnx_file
 from napari_segsuite.models.foreign.archive import inside, sha256_of
+from napari_segsuite.models.foreign.built import LIBRARIES, built
+from napari_segsuite.models.foreign.fields import line
 from napari_segsuite.models.foreign.home import WHY, demand
 
 SUFFIXES = {".onnx": "onnx", ".pt": "torchscript", ".pth": "torchscript", ".torchscript": "torchscript", ".ts": "torchscript", ".pt2": "pt2"}
@@ -29,7 +31,8 @@ def opened(net: Mapping[str, Any], folder: Path, device: torch.device, *, truste
     Parameters
     ----------
     net : mapping
-        ``name`` (the kind), ``file``, ``files`` (name -> sha256 of all its files), and for a state dict ``code``, ``callable``, ``kwargs``.
+        ``name`` (the kind), ``file``, ``files`` (name -> sha256 of all its files), and for a state dict ``code``, ``callable``, ``kwargs``;
+        for a network out of a library (`built`) ``network`` and ``kwargs``.
     folder : Path
         That the names are relative to.
     device : torch.device
@@ -58,6 +61,8 @@ def opened(net: Mapping[str, Any], folder: Path, device: torch.device, *, truste
             raise ModelError(f"{path} has the sha256 {found[:16]}...", f"{files[name][:16]}... as model.json says", "Add the model again.")
     if kind in WHY and not trusted:
         demand(kind, files, folder.name, f"Say so with: segsuite models add {folder} --trust")
+    if kind in LIBRARIES:
+        return Listed(built(net, paths))
     network: nn.Module = _OPEN[kind](paths[net["file"]], net, paths, device)
     return network
 
@@ -99,8 +104,8 @@ def shapes(network: nn.Module, told: Mapping[str, Any]) -> list[tuple[int, ...]]
         ) from error
 
 
-class _Script(nn.Module):
-    """TorchScript, or a network out of Python code."""
+class Listed(nn.Module):
+    """TorchScript, or a network out of Python code or a library."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -169,7 +174,7 @@ def _torchscript(path: Path, *_: Any) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the format is old
-            return _Script(torch.jit.load(io.BytesIO(path.read_bytes()), map_location="cpu"))
+            return Listed(torch.jit.load(io.BytesIO(path.read_bytes()), map_location="cpu"))
     except (RuntimeError, ValueError, OSError) as error:
         raise ModelError(f"{path} cannot be opened as TorchScript: {line(error)}") from error
 
@@ -208,7 +213,7 @@ def _state_dict(path: Path, net: Mapping[str, Any], paths: Mapping[str, Path], _
         raise
     except Exception as error:
         raise ModelError(f"{code}: {net['callable']} with the weights {path.name} cannot be built: {type(error).__name__}: {line(error)}") from error
-    return _Script(network)
+    return Listed(network)
 
 
 _OPEN: Mapping[str, Any] = {"onnx": _onnx, "torchscript": _torchscript, "pt2": _pt2, "pytorch_state_dict": _state_dict}
@@ -219,11 +224,6 @@ def _listed(answer: Any) -> list[Tensor]:
     if not values or not all(isinstance(v, Tensor) for v in values):
         raise ModelError(f"the network answers with {type(answer).__name__}", "tensors")
     return values
-
-
-def line(error: BaseException) -> str:
-    """What an error says, on one line."""
-    return " ".join(str(error).split())[:300]
 
 
 def valid(n: int, least: int, step: int) -> int:

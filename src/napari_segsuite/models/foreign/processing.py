@@ -42,7 +42,7 @@ def _binarize(x: Tensor, axes: str, kwargs: Mapping[str, Any], _: Others) -> Ten
 def _clip(x: Tensor, axes: str, kwargs: Mapping[str, Any], _: Others) -> Tensor:
     for side, bound in (("min", torch.maximum), ("max", torch.minimum)):
         if kwargs.get(side) is not None:
-            x = bound(x, x.new_tensor(kwargs[side]))
+            x = bound(x, _along(x, axes, kwargs, side))
         elif kwargs.get(f"{side}_percentile") is not None:
             x = bound(x, _quantile(x, axes, kwargs, kwargs[f"{side}_percentile"], "inverted_cdf"))
     return x

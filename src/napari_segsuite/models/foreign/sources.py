@@ -19,6 +19,8 @@ from napari_segsuite.models.foreign.tensors import Source
 
 PACKAGE = "package"
 """The folder, in a model's, that the files of others lie in."""
+UNPACKED = "unpacked"
+"""The folder that an archive is unpacked into, whose name says nothing."""
 
 
 @contextmanager
@@ -38,10 +40,10 @@ def found(source: str, sha256: str = "", show: Show | None = None) -> Iterator[P
         if sha256 and path.is_file() and (got := sha256_of(path)) != sha256:
             raise ModelError(f"{source} has the sha256 {got}", sha256)
         if path.is_file() and (path.suffix.lower() == ".zip" or (not path.suffix and zipfile.is_zipfile(path))):
-            (work / "unpacked").mkdir()
-            unzip(path, work / "unpacked")
-            inner = list((work / "unpacked").iterdir())
-            path = inner[0] if len(inner) == 1 and inner[0].is_dir() else work / "unpacked"
+            (work / UNPACKED).mkdir()
+            unzip(path, work / UNPACKED)
+            inner = list((work / UNPACKED).iterdir())
+            path = inner[0] if len(inner) == 1 and inner[0].is_dir() else work / UNPACKED
         yield path
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_segsuite.errors import ModelError, OptionError
 from napari_segsuite.models.foreign import home, rdf
-from napari_segsuite.models.foreign.archive import Show, inside, is_url
+from napari_segsuite.models.foreign.archive import Show, inside, is_url, sha256_of
+from napari_segsuite.models.foreign.described import Described
 from napari_segsuite.models.foreign.form import Form, overlaid, read_form
 from napari_segsuite.models.foreign.network import SUFFIXES, needs, opened, shapes
 from napari_segsuite.models.foreign.sources import PACKAGE, copy, found, gathered, net_of, tests_of
@@ -35,7 +36,8 @@ def add(
     Parameters
     ----------
     source : str
-        Path or URL of a BioImage.IO package (folder, zip file or description), of a network (.onnx, .pt, .pt2), or of a folder of ours.
+        Path or URL of a package of BioImage.IO, MONAI, nnU-Net or transformers (folder or zip file; of BioImage.IO also the description), of a
+        network (.onnx, .pt, .pt2), or of a folder of ours.
     flags : Form, optional
         What is to be said of the network.
     form : Path, optional
@@ -98,6 +100,10 @@ def _added(path: Path, form: Form, name: str, trusted: bool, overwrite: bool, or
         new = _copied(path, spec, work / name)
         spec = replace(spec, name=name)
         _allow(spec.net, name, trusted)
+    elif told := described(path, form):
+        name = _name(name or told.name, overwrite)
+        new = work / name
+        spec = _from_described(told, form, new, trusted)
     else:
         package = rdf.read_package(path if path.is_file() else rdf.find(path)) if path.is_dir() or path.suffix in (".yaml", ".yml") else None
         name = _name(name or (package.name if package else path.stem), overwrite)
@@ -138,6 +144,19 @@ def _copied(path: Path, spec: ModelSpec, new: Path) -> Path:
     return new
 
 
+def described(path: Path, form: Form) -> Described | None:
+    """What a folder says of its model, where it is of a format that says everything; None for all others."""
+    from napari_segsuite.models.foreign import bundle, nnunet, segformer
+
+    for _ in range(3):  # archives of nnU-Net have folders around it
+        inner = list(path.iterdir()) if path.is_dir() else []
+        path = inner[0] if len(inner) == 1 and inner[0].is_dir() and not inner[0].is_symlink() else path
+    for known, read in ((bundle.is_bundle, bundle.read), (nnunet.is_results, nnunet.read), (segformer.is_checkpoint, segformer.read)):
+        if known(path):
+            return read(path, form)
+    return None
+
+
 def _from_package(package: rdf.Package, form: Form, new: Path, trusted: bool, origin: str, show: Show | None) -> ModelSpec:
     from napari_segsuite.models.foreign.draft import of_package
 
@@ -148,6 +167,16 @@ def _from_package(package: rdf.Package, form: Form, new: Path, trusted: bool, or
     if package.documentation and (package.path.parent / package.documentation.path).is_file():
         copy(inside(package.path.parent, package.documentation.path, str(package.path)), new / "card.md")
     return _finished(draft, form, net, new, trusted)
+
+
+def _from_described(told: Described, form: Form, new: Path, trusted: bool) -> ModelSpec:
+    for name in told.files:
+        copy(inside(told.folder, name, str(told.folder)), new / PACKAGE / name)
+    if told.card and (told.folder / told.card).is_file():
+        copy(inside(told.folder, told.card, str(told.folder)), new / "card.md")
+    files = {f"{PACKAGE}/{name}": sha256_of(new / PACKAGE / name) for name in told.files}
+    net = {**told.net, "file": next(iter(files)), "files": files}
+    return _finished(told.draft, overlaid(told.said, form), net, new, trusted)
 
 
 def _from_file(path: Path, form: Form, new: Path, trusted: bool) -> ModelSpec:
