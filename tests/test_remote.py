@@ -305,11 +305,6 @@ def test_killed_and_gone_on_with_in_an_object_store(bucket: tuple[str, dict[str,
         "--progress",
         "json",
     ]
-    monkeypatch.setattr(lock, "BEAT_S", 0.5)
-    with lock.held(place(out) / ".segsuite" / "lock", place(out)):
-        refused = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **keys}, timeout=120, check=False)
-    assert refused.returncode == 1
-    assert f"Another process ({os.getpid()} on " in refused.stderr
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **keys}) as process:
         assert process.stdout is not None
         next(line for line in process.stdout if json.loads(line).get("done", 0) > 100)

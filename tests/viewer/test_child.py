@@ -124,10 +124,11 @@ def test_killing_is_at_once_and_a_new_one_gets_warm(child: Child) -> None:
         assert pool.submit(abs, -3).result(30) == 3
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the pool's own thread dies of it, which is what this is about
 def test_a_run_whose_child_is_killed_ends_although_nobody_answers_what_was_cancelled(child: Child) -> None:
     child.warm().result(60)
     with child.executor() as executor:
-        pool = Pool(executor, most=8)
+        pool, thread = Pool(executor, most=8), executor._executor_manager_thread  # type: ignore[attr-defined]
         for _ in range(8):
             pool.hand_out(Task("sleep", (), time.sleep, (60,)))
         assert until(lambda: next(iter(pool._out)).running())
@@ -137,6 +138,7 @@ def test_a_run_whose_child_is_killed_ends_although_nobody_answers_what_was_cance
         began = time.monotonic()
         pool.stop()
         assert time.monotonic() - began < 10  # the patience is a minute
+        thread.join(10)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
