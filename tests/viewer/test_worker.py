@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Generator
@@ -106,3 +109,47 @@ def test_a_run_without_steps_has_a_result_too(dock: QWidget, qtbot: QtBot) -> No
     heard = Heard()
     heard.start(counting(0), dock)
     qtbot.waitUntil(lambda: heard.result == "counted", timeout=20_000)
+
+
+FORGOTTEN = """
+import gc, os, time
+from qtpy.QtWidgets import QApplication, QWidget
+from napari_segsuite.engine.progress import Progress
+from napari_segsuite.viewer.worker import start
+
+class Dock(QWidget):
+    def __init__(self):
+        super().__init__()
+        self.itself = self
+        self.job = start(steps(), on_progress=self.hear, on_done=self.hear, on_error=print, name="a run", parent=self)
+
+    def hear(self, told):
+        pass
+
+def steps():
+    for k in range(100):
+        time.sleep(0.01)
+        yield Progress(k, 100, "counting")
+
+app = QApplication([])
+for _ in range(12):
+    Dock().deleteLater()
+    until = time.monotonic() + 0.25
+    while time.monotonic() < until:
+        gc.collect()
+        app.processEvents()
+print("alive", flush=True)
+os._exit(0)  # threads still count
+"""
+
+
+def test_a_dock_that_python_has_forgotten_before_qt_deletes_it_does_not_end_the_process() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", FORGOTTEN],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
+    )
+    assert (told.returncode, told.stdout) == (0, "alive\n"), told.stderr[-2000:]

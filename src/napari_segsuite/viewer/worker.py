@@ -23,6 +23,10 @@ R = TypeVar("R")
 
 INTERVAL_S = 0.1
 
+_TICKING: set[Callable[[], None]] = set()
+"""What timers may still call. Python's collector, when it finds a dock that nobody needs any more, empties the functions around it before Qt
+deletes the timer, and calling an emptied function ends the process."""
+
 
 class Job(Generic[R]):
     """A run on its way: what it said last, and how it ended.
@@ -113,6 +117,7 @@ def start(
         if over or job.cancelled.is_set():
             timer.stop()
             timer.deleteLater()
+            _TICKING.discard(tick)
         if job.cancelled.is_set():
             return
         if latest is not None and latest not in told[-1:]:
@@ -125,10 +130,16 @@ def start(
         else:
             on_done(job.result)  # type: ignore[arg-type]
 
+    _TICKING.add(tick)
+    parent.destroyed.connect(functools.partial(_forget, tick))
     timer.timeout.connect(tick)
     timer.start()
     worker.start()
     return job
+
+
+def _forget(tick: Callable[[], None], *_: Any) -> None:
+    _TICKING.discard(tick)
 
 
 def give_up(child: Child, jobs: list[Job[Any]], *_: Any) -> None:
