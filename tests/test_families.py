@@ -21,7 +21,7 @@ from napari_segsuite.engine import tiles
 from napari_segsuite.errors import MissingExtra, ModelError, OptionError
 from napari_segsuite.models import families, nets
 from napari_segsuite.models.families import DETECTORS, FAMILIES, SIZES
-from napari_segsuite.models.folder import save, stored
+from napari_segsuite.models.folder import FOREIGN, save, stored
 from napari_segsuite.models.torch_model import TorchModel
 from napari_segsuite.synthetic import nuclei
 from napari_segsuite.training import design, job
@@ -288,6 +288,11 @@ def test_sizes_that_no_network_of_ours_has_are_refused(name: str, change: dict[s
     library(name)
     with pytest.raises((ValueError, TypeError)):
         nets.build(name, {**kwargs_of(name, 2, {"semantic": 2}), **change})
+
+
+def test_networks_of_ours_are_called_otherwise_than_those_that_others_made() -> None:
+    """By its name a stored network is built, or loaded from the files that it came with."""
+    assert not set(nets.NETS) & set(FOREIGN)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

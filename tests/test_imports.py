@@ -41,14 +41,21 @@ LIGHT = (
     ),
     *named("metrics", "objects scores table voxels"),
     *named("models", "classes classical families orthogonal seeded"),
-    *named("models.foreign", "archive fields form home monai_config monai_nets monai_transforms nnunet_nets onnx_file rdf segformer_net tensors"),
+    *named(
+        "models.foreign",
+        "archive fields form home mask2former_net monai_config monai_nets monai_transforms nnunet_nets onnx_file rdf segformer_net tensors",
+    ),
     *named("training", "classes options"),
 )
 HEAVY = (
-    *named("codecs", "boundaries centers compass flows instances objects paste pieces places runs semantic stars suppress targets"),
+    *named("codecs", "boundaries centers compass flows instances objects paste pieces places prototypes runs semantic stars suppress targets"),
     *named("engine", "chunk"),
     *named("models", "folder nets torch_model"),
-    *named("models.foreign", "built bundle check described draft grid model network nnunet pickles processing segformer sources store"),
+    *named(
+        "models.foreign",
+        "built bundle check described draft grid mask2former model network nnunet pickles pretrained processing queries segformer sources store "
+        "whole",
+    ),
     *named("models.families", "detection headed monai smp")[1:],
     *named("training", "appraise augment card data design fit job losses nuclei nuclei3d recipe record samples shapes volumes"),
 )

@@ -76,7 +76,7 @@ def test_viewer_imports_only_what_the_gui_extra_brings() -> None:
 
 
 def test_tests_import_only_what_gui_and_test_bring() -> None:
-    assert undeclared(sorted((ROOT / "tests").rglob("*.py")), "gui", "test", "cluster", "imports", "onnx", "remote") == set()
+    assert undeclared(sorted((ROOT / "tests").rglob("*.py")), "gui", "test", "cluster", "detection", "imports", "onnx", "remote") == set()
 
 
 def test_every_extra_that_an_error_names_exists() -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FORMAT = "segsuite-model/1"
 LARGEST_JSON = 2**20
-FOREIGN = ("onnx", "torchscript", "pt2", "pytorch_state_dict", "monai", "nnunet", "segformer")
+FOREIGN = ("onnx", "torchscript", "pt2", "pytorch_state_dict", "monai", "nnunet", "transformers_segformer", "transformers_mask2former")
 """Networks of others (`foreign.network`), whose files lie beside ``model.json`` as they came."""
 
 

@@ -1,1 +1,1 @@
-"""Models that others made: BioImage.IO packages, MONAI bundles, results of nnU-Net, SegFormer, and networks as TorchScript, ONNX or torch.export."""
+"""Models that others made: packages of BioImage.IO, MONAI's and nnU-Net's, checkpoints of transformers, and networks as files."""

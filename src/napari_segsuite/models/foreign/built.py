@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from napari_segsuite.errors import MissingExtra, ModelError
 from napari_segsuite.models.folder import check_finite, fill
-from napari_segsuite.models.foreign import segformer_net
+from napari_segsuite.models.foreign import mask2former_net, segformer_net
 from napari_segsuite.models.foreign.fields import Fields, line
 from napari_segsuite.models.foreign.monai_nets import arguments
 from napari_segsuite.models.foreign.nnunet_nets import LAYERS, checked
@@ -89,33 +89,46 @@ class Mean(nn.Module):
 
 
 def _segformer(net: Mapping[str, Any], paths: Mapping[str, Path]) -> nn.Module:
+    kwargs = segformer_net.arguments(Fields(Path("model.json"), "net.kwargs", dict(net["kwargs"])))
+    return Enlarged(_transformers(paths[net["file"]], segformer_net.NETWORK, lambda library: library.SegformerConfig(**kwargs)))
+
+
+def _mask2former(net: Mapping[str, Any], paths: Mapping[str, Path]) -> nn.Module:
+    kwargs = mask2former_net.arguments(Fields(Path("model.json"), "net.kwargs", dict(net["kwargs"])))
+    backbone = kwargs.pop(mask2former_net.BACKBONE)
+
+    def config(library: Any) -> Any:
+        return library.Mask2FormerConfig(**kwargs, backbone_config=library.SwinConfig(**backbone))
+
+    return Queries(_transformers(paths[net["file"]], mask2former_net.NETWORK, config))
+
+
+def _transformers(path: Path, name: str, config: Callable[[Any], Any]) -> nn.Module:
+    """A network of transformers with the weights in a file; `config` makes its configuration out of the library."""
     from safetensors import SafetensorError
     from safetensors.torch import load as from_bytes
 
-    kwargs = segformer_net.arguments(Fields(Path("model.json"), "net.kwargs", dict(net["kwargs"])))
-    path = paths[net["file"]]
     try:
         weights = from_bytes(path.read_bytes()) if path.suffix == ".safetensors" else state(path)
     except (SafetensorError, ValueError) as error:
         raise ModelError(f"{path} is not a safetensors file: {line(error)}") from error
     check_finite(weights, path)
     try:
-        from transformers import SegformerConfig, SegformerForSemanticSegmentation
+        import transformers
         from transformers.utils import logging
+
+        kind = getattr(transformers, name)
     except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision of another version than torch
-        raise MissingExtra("a SegFormer of transformers", "transformers") from error
+        raise MissingExtra("a network of transformers", "transformers") from error
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # what does not fit is told below
     try:
-        network = bounded(
-            lambda: _loaded(SegformerForSemanticSegmentation, SegformerConfig(**kwargs), weights, path), segformer_net.NETWORK, "transformers"
-        )
+        return bounded(lambda: _loaded(kind, config(transformers), weights, path), name, "transformers")
     finally:
         logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
-    return Enlarged(network)
 
 
 def _loaded(kind: Any, config: Any, weights: Mapping[str, Tensor], path: Path) -> nn.Module:
@@ -140,6 +153,18 @@ class Enlarged(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.network(x).logits
         return F.interpolate(logits, size=x.shape[2:], mode="bilinear", align_corners=False)
+
+
+class Queries(nn.Module):
+    """The logits of the classes and of the masks of a network of transformers that answers with queries."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        answer = self.network(x)
+        return [answer.class_queries_logits, answer.masks_queries_logits]
 
 
 def bounded(build: Callable[[], nn.Module], name: str, extra: str) -> nn.Module:
@@ -180,5 +205,10 @@ class _Bounded(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-LIBRARIES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Path]], nn.Module]] = {"monai": _monai, "nnunet": _nnunet, "segformer": _segformer}
+LIBRARIES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Path]], nn.Module]] = {
+    "monai": _monai,
+    "nnunet": _nnunet,
+    "transformers_segformer": _segformer,
+    "transformers_mask2former": _mask2former,
+}
 """What builds a kind of network."""

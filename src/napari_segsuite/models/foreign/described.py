@@ -75,7 +75,7 @@ def classes_of(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """
     empty = [n for n, name in enumerate(names) if name.strip().casefold() in NO_CLASS and len(names) > 1][:1]
     order = [*empty, *(n for n in range(len(names)) if n not in empty)]
-    written = tuple(f"{k}:{_plain(names[n], n)}:stuff" for k, n in enumerate(order[len(empty) :], 1))
+    written = tuple(f"{k}:{plain(names[n], n)}:stuff" for k, n in enumerate(order[len(empty) :], 1))
     if order == sorted(order):
         return {"classes": written}
     return {"classes": written, "outputs": (":".join(["semantic=0", *map(str, order)]),)}
@@ -86,5 +86,6 @@ def coloured(names: Sequence[str]) -> tuple[str, ...]:
     return RGB[1] if tuple(name.strip().casefold() for name in names) in RGB else tuple(names)
 
 
-def _plain(name: str, number: int) -> str:
+def plain(name: str, number: int) -> str:
+    """A class's name as it can be written in a form."""
     return " ".join(name.replace(":", " ").split())[:100] or f"class {number}"

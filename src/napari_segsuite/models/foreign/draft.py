@@ -150,25 +150,39 @@ def finished(draft: Draft, form: Form, shapes: Sequence[Sequence[int]], net: Map
     dims = len(draft.axes)
     chosen = _chosen(form, [h.name for h in codec(form.codec or "semantic").heads((Class(1, "object"),), dims)], counts)
     number, picked = chosen.get("semantic", (0, ()))
-    classes = _classes(form, len(picked) or counts[number], outputs[number])
+    classes = classes_of(form, len(picked) or counts[number], outputs[number])
     heads = codec(form.codec or "semantic").heads(classes, dims)
     maps = {h.name: _map(h, *chosen[h.name], counts, outputs, form, len(classes)) for h in heads}
-    tile, multiple, context = grid(draft.axes, draft.input, draft.halo, form)
+    interface = {"input": draft.input, "outputs": [{"axes": o["axes"], "steps": o["steps"]} for o in outputs], "maps": maps}
+    return spec_of(draft, form, {**net, **interface}, name, heads, classes, grid(draft.axes, draft.input, draft.halo, form))
+
+
+def spec_of(
+    draft: Draft,
+    form: Form,
+    net: Mapping[str, Any],
+    name: str,
+    heads: tuple[Head, ...],
+    classes: tuple[Class, ...],
+    grids: tuple[tuple[int, ...], ...],
+    codec_options: Mapping[str, Any] | None = None,
+) -> ModelSpec:
+    """The description of a model of which everything is known; `grids` are tile, multiple and context."""
     told: dict[str, Any] = {"axes": draft.axes, "pixel_size_um": form.pixel_size_um or None, **draft.texts}
     told |= {key: value for key in ("description", "licence", "citation", "trained_on") if (value := getattr(form, key))}
-    interface = {"input": draft.input, "outputs": [{"axes": o["axes"], "steps": o["steps"]} for o in outputs], "maps": maps}
     return ModelSpec(
         name=name,
         channels=draft.channels,
         heads=heads,
         classes=classes,
         codec=form.codec or "semantic",
+        codec_options=codec_options or {},
         diameter_px=form.diameter_px,
-        tile=tile,
-        multiple=multiple,
-        context=context,
+        tile=grids[0],
+        multiple=grids[1],
+        context=grids[2],
         normalize=draft.normalize,
-        net={**net, **interface},
+        net=net,
         weights_sha256=net["files"][net["file"]],
         **told,
     )
@@ -249,7 +263,7 @@ def _chosen(form: Form, heads: Sequence[str], counts: Sequence[int]) -> dict[str
     return found
 
 
-def _classes(form: Form, channels: int, output: Mapping[str, Any]) -> tuple[Class, ...]:
+def classes_of(form: Form, channels: int, output: Mapping[str, Any]) -> tuple[Class, ...]:
     """The classes that the form names; of a single channel, one of objects."""
     if not form.classes and channels > 1:
         named = f" ({', '.join(output['channels'])})" if output["channels"] else ""

@@ -14,6 +14,8 @@ from napari_segsuite.errors import ModelError, OptionError
 
 LARGEST = 2**20
 ACTIVATIONS = ("softmax", "argmax", "sigmoid", "none")
+LAYOUTS = ("yolov8-seg", "yolov5-seg")
+"""Ways in which networks write whole objects (`whole`)."""
 
 
 def _field(default: Any, help: str, *, unit: str = "", advanced: bool = False) -> Any:
@@ -35,6 +37,11 @@ class Form:
         "what makes probabilities of its answer: softmax, argmax (softmax; the highest channel wins), sigmoid, or none if they are that already",
     )
     codec: str = _field("", "what its answer means: semantic, or the name of another codec [semantic]")
+    layout: str = _field(
+        "",
+        "of a network that answers with boxes and prototypes of masks, how it writes them: yolov8-seg (boxes in columns), or yolov5-seg (boxes in "
+        "rows, with objectness; also YOLOv7)",
+    )
     outputs: tuple[str, ...] = _field(
         (), "which answer is which map of the codec, as HEAD=NUMBER or HEAD=NUMBER:CHANNEL:CHANNEL..., both from 0 [in the codec's order]"
     )
@@ -64,6 +71,8 @@ class Form:
             raise OptionError(f"axes is {self.axes!r}", "yx or zyx")
         if self.activation not in ("", *ACTIVATIONS):
             raise OptionError(f"activation is {self.activation!r}", ", ".join(ACTIVATIONS))
+        if self.layout not in ("", *LAYOUTS):
+            raise OptionError(f"layout is {self.layout!r}", ", ".join(LAYOUTS))
         normalization(self.normalize)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from napari_segsuite.arrays import mirror
 from napari_segsuite.errors import ModelError
+from napari_segsuite.models.foreign import queries, whole
 from napari_segsuite.models.foreign.fields import line
 from napari_segsuite.models.foreign.network import opened, valid
 from napari_segsuite.models.foreign.processing import apply
@@ -40,7 +41,7 @@ class Foreign(nn.Module):
     ----------
     spec : ModelSpec
         Its `net` has ``input`` (``axes``, ``least``, ``step`` per axis, ``steps``), ``outputs`` (``axes``, ``steps``) and ``maps`` (head ->
-        ``output``, ``channels`` and ``activation``).
+        ``output``, ``channels`` and ``activation``); of networks that answer with whole objects ``objects`` (`whole.read`, `queries.read`) instead.
     network : Module
         Tensors to a list of tensors.
     """
@@ -50,8 +51,8 @@ class Foreign(nn.Module):
         self.spec, self.network, self.net = spec, network, spec.net
         self.axes = "bc" + spec.axes
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Activated maps (N, C, *spatial) of normalised tiles (N, C, *spatial)."""
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        """Activated maps (N, C, *spatial) of normalised tiles (N, C, *spatial), and lists of objects."""
         size = x.shape[2:]
         try:
             maps = self._maps(x)
@@ -61,25 +62,36 @@ class Foreign(nn.Module):
             raise ModelError(
                 f"model {self.spec.name!r} cannot answer a tile of shape {tuple(x.shape)}: {type(error).__name__}: {line(error)}"
             ) from error
-        for name, value in maps.items():
+        for name in (head.name for head in self.spec.heads):
+            value = maps[name]
             if not bool(value.isfinite().all()):
                 raise ModelError(f"model {self.spec.name!r} answered with a map {name!r} that is not finite", do="Try another normalisation.")
             maps[name] = value[(slice(None), slice(None), *(slice(n) for n in size))]
         return maps
 
-    def _maps(self, x: Tensor) -> dict[str, Tensor]:
+    def _maps(self, x: Tensor) -> dict[str, Any]:
         """What the network answers, as maps with the engine's axes; as large as its input, which may be larger than the tile."""
-        told = self.net["input"]
+        told, shape = self.net["input"], x.shape[2:]
         x = _grown(rearranged(x, self.axes, told["axes"], f"the input of model {self.spec.name!r}"), told)
         answers = self.network(apply(told["steps"], x, told["axes"]))
-        maps = {head.name: self._map(head, answers) for head in self.spec.heads}
         sizes = dict(zip(told["axes"], x.shape, strict=True))
         size = tuple(sizes[a] for a in self.spec.axes)
+        if "objects" in self.net:
+            return self._whole(answers, size, shape)
+        maps = {head.name: self._map(head, answers) for head in self.spec.heads}
         for name, value in maps.items():
             if tuple(value.shape[2:]) != size:
                 found = f"model {self.spec.name!r} answers an input of {size} with a map {name!r} of {tuple(value.shape[2:])}"
                 raise ModelError(found, "maps as large as the input, to segment images with them")
         return maps
+
+    def _whole(self, answers: list[Tensor], size: Sequence[int], shape: Sequence[int]) -> dict[str, Any]:
+        told = self.net["objects"]
+        found: dict[str, Any] = (queries if told["layout"] == "queries" else whole).read(told, answers, size, shape)
+        wrong = [head.name for head in self.spec.heads if head.name not in found or found[head.name].shape[1] != head.channels]
+        if wrong:
+            raise ModelError(f"model {self.spec.name!r} does not answer with the map {wrong[0]!r} as model.json says", do="Add the model again.")
+        return found
 
     def _map(self, head: Head, answers: list[Tensor]) -> Tensor:
         wish = self.net["maps"][head.name]

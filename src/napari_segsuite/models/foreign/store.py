@@ -93,7 +93,9 @@ def remove(name: str) -> None:
 
 def _added(path: Path, form: Form, name: str, trusted: bool, overwrite: bool, origin: str, work: Path, show: Show | None) -> ModelSpec:
     from napari_segsuite.models.folder import read_spec
+    from napari_segsuite.models.foreign.whole import completed
 
+    form = completed(form)
     if (path / "model.json").is_file():
         spec = read_spec(path)
         name = _name(name or spec.name, overwrite)
@@ -146,12 +148,17 @@ def _copied(path: Path, spec: ModelSpec, new: Path) -> Path:
 
 def described(path: Path, form: Form) -> Described | None:
     """What a folder says of its model, where it is of a format that says everything; None for all others."""
-    from napari_segsuite.models.foreign import bundle, nnunet, segformer
+    from napari_segsuite.models.foreign import bundle, mask2former, nnunet, pretrained, segformer
 
     for _ in range(3):  # archives of nnU-Net have folders around it
         inner = list(path.iterdir()) if path.is_dir() else []
         path = inner[0] if len(inner) == 1 and inner[0].is_dir() and not inner[0].is_symlink() else path
-    for known, read in ((bundle.is_bundle, bundle.read), (nnunet.is_results, nnunet.read), (segformer.is_checkpoint, segformer.read)):
+    for known, read in (
+        (bundle.is_bundle, bundle.read),
+        (nnunet.is_results, nnunet.read),
+        (mask2former.is_checkpoint, mask2former.read),
+        (pretrained.is_checkpoint, segformer.read),
+    ):
         if known(path):
             return read(path, form)
     return None
@@ -198,6 +205,7 @@ def _finished(draft: Draft, form: Form, net: dict[str, Any], new: Path, trusted:
     """Run the network once on nothing, to see what it answers with."""
     import torch
 
+    from napari_segsuite.models.foreign import queries, whole
     from napari_segsuite.models.foreign.draft import declared, finished
 
     _allow(net, new.name, trusted)
@@ -205,7 +213,8 @@ def _finished(draft: Draft, form: Form, net: dict[str, Any], new: Path, trusted:
     inputs: Any = getattr(network, "inputs", None)
     if inputs and not draft.outputs:
         draft = declared(draft, inputs[0].shape)
-    return finished(draft, form, shapes(network, draft.input), net, new.name)
+    finish = queries.finished if "objects" in net else whole.finished if form.layout else finished
+    return finish(draft, form, shapes(network, draft.input), net, new.name)
 
 
 def _allow(net: Mapping[str, Any], name: str, trusted: bool) -> None:
