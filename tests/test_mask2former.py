@@ -6,6 +6,7 @@ import json
 import socket
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def raw(network: Any, pixels: Array) -> Any:
 
 
 def test_objects_and_stuff_are_those_of_transformers(network: Any, tmp_path: Path) -> None:
-    from transformers import Mask2FormerImageProcessorPil as Processor
+    Processor = import_module("transformers").Mask2FormerImageProcessorPil
 
     add(str(stored(network, tmp_path / "net", size={"height": 384, "width": 384})))  # the size that its processor enlarges to
     assert [h.name for h in load_spec("net").heads] == ["semantic"]
@@ -252,3 +253,13 @@ def test_the_worst_of_too_many_voxels_are_left_out() -> None:
     objects = queries.read({"kinds": [0, 1], "stuff": 0}, [logits[None], torch.full((1, 100, 8, 8), 9.0)], (32, 32), (32, 32))["objects"][0]
     assert len(objects.score) == 32
     assert (np.diff(objects.score.astype(int)) <= 0).all()
+
+
+def test_stuff_and_what_is_not_wanted_are_no_objects() -> None:
+    """Three queries, each sure of a column of its own: one of stuff, one of a thing, one of a class that nobody asked for."""
+    logits = 20 * torch.eye(4)[:3]
+    masks = 40 * torch.eye(3)[:, None, :].expand(3, 3, 3) - 20
+    found = queries.read({"kinds": [1, 2, 0], "stuff": 1}, [logits[None], masks[None]], (3, 3), (3, 3))
+    objects = found["objects"][0]
+    assert (objects.score.tolist(), objects.kind.tolist(), objects.voxel.tolist()) == ([255], [2], [[0, 1], [1, 1], [2, 1]])
+    torch.testing.assert_close(found["semantic"][0, :, 0], torch.tensor([[0.0, 1, 1], [1, 0, 0]]), rtol=0, atol=1e-4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QPushButton, QToolButton, QVBoxLayout, QWidget
 
-from napari_segsuite.models.foreign.form import ACTIVATIONS
+from napari_segsuite.models.foreign.form import ACTIVATIONS, LAYOUTS
 from napari_segsuite.models.foreign.form import Form as Said
 from napari_segsuite.viewer.editors import Choice
 from napari_segsuite.viewer.form import Form
@@ -31,7 +31,7 @@ class AddPage(QWidget):
         self.overwrite = QCheckBox("Replace a model of this name")
         self.add, self.close_page = QPushButton("Add"), QPushButton("Back")
         self.more = QToolButton()
-        editors = {"axes": Choice(("", "yx", "zyx")), "activation": Choice(("", *ACTIVATIONS))}
+        editors = {"axes": Choice(("", "yx", "zyx")), "activation": Choice(("", *ACTIVATIONS)), "layout": Choice(("", *LAYOUTS))}
         self.form: Form[Said] = Form(Said, editors=editors)
         self._lay_out()
         self._connect()
