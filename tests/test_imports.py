@@ -28,7 +28,7 @@ GUI = ("napari", "magicgui", "qtpy", "superqt", "vispy", "PyQt5", "PyQt6", "PySi
 
 # By name, not by looking into folders: a module that is gone must be noticed, and a new one must be thought about.
 LIGHT = (
-    *named("", "_version allocator types errors arrays synthetic batch cli cluster flags info outputs pairing resume terminal"),
+    *named("", "_version allocator types errors arrays synthetic batch cli cluster convert flags info outputs pairing resume terminal"),
     *named(
         "engine",
         "forecast gather growing join layout link lock measure options pixels plan progress reader run schedule "
@@ -36,8 +36,9 @@ LIGHT = (
     ),
     *named(
         "io",
-        "blocks commit faults geometry ids inputs label_store labels lazy ngff ome_zarr ome_zarr_write overlay packed place pyramid raster record "
-        "shards store table tiff tiff_check tiff_meta tiff_write units",
+        "blocks bulk commit faults geometry ids inputs label_store labels lazy metaimage metaimage_write ngff nifti nifti_write nrrd "
+        "nrrd_write ome_zarr ome_zarr_write overlay packed place pyramid raster record shards store table tiff tiff_check tiff_meta "
+        "tiff_write units volume world",
     ),
     *named("metrics", "objects scores table voxels"),
     *named("models", "classes classical families orthogonal seeded"),

@@ -68,7 +68,7 @@ def test_manifest_is_valid_and_bears_the_name_of_the_distribution() -> None:
 
 
 def test_headless_half_imports_only_what_the_base_and_its_extras_bring() -> None:
-    assert undeclared(HEADLESS, "codecs", "cluster", "imports", "monai", "nnunet", "onnx", "remote", "transformers") == set()
+    assert undeclared(HEADLESS, "codecs", "cluster", "imports", "medical", "monai", "nnunet", "onnx", "remote", "transformers") == set()
 
 
 def test_viewer_imports_only_what_the_gui_extra_brings() -> None:
@@ -76,7 +76,8 @@ def test_viewer_imports_only_what_the_gui_extra_brings() -> None:
 
 
 def test_tests_import_only_what_gui_and_test_bring() -> None:
-    assert undeclared(sorted((ROOT / "tests").rglob("*.py")), "gui", "test", "cluster", "detection", "imports", "onnx", "remote") == set()
+    extras = ("cluster", "detection", "imports", "medical", "onnx", "remote")
+    assert undeclared(sorted((ROOT / "tests").rglob("*.py")), "gui", "test", *extras) == set()
 
 
 def test_every_extra_that_an_error_names_exists() -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``segsuite segment | train | evaluate | models | info | demo``; flags are made from the dataclasses of wishes."""
+"""The command line: ``segsuite segment | train | evaluate | convert | models | info | demo``; flags are made from the dataclasses of wishes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if typing.TYPE_CHECKING:
     from napari_segsuite.batch import Batch
 
 from napari_segsuite._version import __version__
+from napari_segsuite.convert import add_convert
 from napari_segsuite.errors import MissingExtra, OptionError, SegsuiteError
 from napari_segsuite.flags import add_options, options_of, output, where
 from napari_segsuite.terminal import SIGNAL, complain, say, shower, stoppable
@@ -45,14 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    what = "Segment microscopy and medical images in two and three dimensions."
-    parser = argparse.ArgumentParser(prog="segsuite", allow_abbrev=False, description=what)
+    parser = argparse.ArgumentParser(prog="segsuite", allow_abbrev=False, description="Segment microscopy and medical images in 2D and 3D.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_segment(commands)
     _add_train(commands)
     _add_evaluate(commands)
     _add_models(commands)
+    add_convert(_command(commands, "convert", "write an image or labels in another format, and say what that cannot hold"))
     about = _command(commands, "info", "what an image or a result is, and how far a run is")
     about.add_argument("path", type=where, metavar="PATH", help="a file or a zarr store")
     about.add_argument("--json", action="store_true", help="print one JSON object")
@@ -288,8 +289,7 @@ def _demo(args: argparse.Namespace) -> int:
     with shower("auto") as show:
         done = demo(args.out, show.progress)
     say(f"{done.segments} nuclei in the haematoxylin of a real picture of tissue, {done.seconds:.1f} s on {done.device}")
-    for name, path in done.paths.items():
-        say(f"  {name:9} {path}")
+    say("\n".join(f"  {name:9} {path}" for name, path in done.paths.items()))
     if args.view:
         # By name, since this half must not know the viewer's; it is there with the extra [gui].
         importlib.import_module("napari_segsuite.viewer.show").show(done.paths["image"], done.paths["labels"])

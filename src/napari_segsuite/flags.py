@@ -14,6 +14,7 @@ from typing import Any
 
 from napari_segsuite.engine.options import Options, hints
 from napari_segsuite.errors import SegsuiteError
+from napari_segsuite.io.inputs import module_of
 
 _METAVARS = {str: "NAME", int: "INTEGER", float: "NUMBER"}
 
@@ -59,9 +60,9 @@ def output(text: str) -> Path:
     path = where(text)
     if not text.strip():
         raise argparse.ArgumentTypeError("is empty; '.' is the current folder")
-    if path.suffix.lower() in (".csv", ".json", ".txt", ".npy", ".nii", ".gz", ".h5"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a folder nor a path ending in .ome.zarr, .tif or .png")
-    if path.suffix.lower() in (".tif", ".tiff", ".png") and text.endswith(("/", "\\")):
+    if path.suffix.lower() in (".csv", ".json", ".txt", ".npy", ".gz", ".h5") and module_of(path) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a folder nor a path ending in .ome.zarr, .tif, .png or .nii.gz")
+    if module_of(path) not in (None, "ome_zarr") and text.endswith(("/", "\\")):
         raise argparse.ArgumentTypeError(f"{text!r} ends like a folder and like a file")
     return path
 

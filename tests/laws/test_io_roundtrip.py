@@ -32,7 +32,11 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     "ome-zarr-0.5": ("a b#ü.ome.zarr", {}),
     "ome-zarr-0.4": ("a b#ü.ome.zarr", {"version": "0.4"}),
     "png": ("a b#ü.png", {}),
+    "nifti": ("a b#ü.nii.gz", {}),
+    "nrrd": ("a b#ü.nrrd", {}),
+    "metaimage": ("a b#ü.mha", {}),
 }
+WORLD = ("nifti", "nrrd", "metaimage")
 FEW = settings(max_examples=20, deadline=None)
 
 sizes = st.floats(1e-9, 1e9)
@@ -52,7 +56,9 @@ def classes(draw: st.DrawFn) -> tuple[Class, ...]:
 
 
 @st.composite
-def segmentations(draw: st.DrawFn, axes: tuple[str, ...] = ("yx", "zyx", "tyx", "tzyx"), ids: tuple[int, ...] = IDS) -> Segmentation:
+def segmentations(
+    draw: st.DrawFn, axes: tuple[str, ...] = ("yx", "zyx", "tyx", "tzyx"), ids: tuple[int, ...] = IDS, affine: bool = True
+) -> Segmentation:
     """Any labels of any size, ids near every limit of an integer type, and a table that cannot be computed from them."""
     letters = draw(st.sampled_from(axes))
     shape = draw(hnp.array_shapes(min_dims=len(letters), max_dims=len(letters), min_side=1, max_side=5))
@@ -60,11 +66,11 @@ def segmentations(draw: st.DrawFn, axes: tuple[str, ...] = ("yx", "zyx", "tyx", 
     labels = np.array(values, np.uint64).reshape(shape)
     kinds = draw(classes())
     n = len(letters)
-    affine = np.array(draw(st.lists(places, min_size=16, max_size=16))).reshape(4, 4) if draw(st.booleans()) else None
+    whole = np.array(draw(st.lists(places, min_size=16, max_size=16))).reshape(4, 4) if affine and draw(st.booleans()) else None
     return Segmentation(
         labels, draw(tables(labels, letters, kinds)), kinds, letters,
         scale=tuple(draw(sizes) for _ in range(n)), units=tuple(draw(st.sampled_from(UNITS)) for _ in range(n)),
-        translate=tuple(draw(places) for _ in range(n)), affine=affine, name=draw(texts.filter(bool)),
+        translate=tuple(draw(places) for _ in range(n)), affine=whole, name=draw(texts.filter(bool)),
         provenance=draw(st.dictionaries(texts, plain, max_size=3)),
     )  # fmt: skip
 
@@ -122,6 +128,13 @@ def test_ome_zarr_gives_back_what_was_written(name: str, segmentation: Segmentat
     check_round_trip(segmentation, *FORMATS[name])
 
 
+@pytest.mark.parametrize("name", WORLD)
+@given(segmentation=segmentations(affine=False))
+@settings(max_examples=10, deadline=None)
+def test_formats_with_a_world_give_back_what_was_written(name: str, segmentation: Segmentation) -> None:
+    check_round_trip(segmentation, *FORMATS[name])
+
+
 @given(segmentations())
 @FEW
 def test_csv_gives_back_the_table(segmentation: Segmentation) -> None:
@@ -157,10 +170,10 @@ DTYPES = ("bool", "uint8", "int8", "uint16", ">u2", "int32", "uint64", "float16"
 
 
 @st.composite
-def images(draw: st.DrawFn) -> Image:
+def images(draw: st.DrawFn, dtypes: tuple[str, ...] = DTYPES) -> Image:
     axes = draw(st.sampled_from(("yx", "zyx", "cyx", "tyx", "tczyx")))
     shape = draw(hnp.array_shapes(min_dims=len(axes), max_dims=len(axes), min_side=1, max_side=4))
-    pixels = draw(hnp.arrays(np.dtype(draw(st.sampled_from(DTYPES))), shape, elements={"allow_nan": False}, fill=st.nothing()))
+    pixels = draw(hnp.arrays(np.dtype(draw(st.sampled_from(dtypes))), shape, elements={"allow_nan": False}, fill=st.nothing()))
     rgb = axes == "cyx" and shape[0] in (3, 4) and pixels.dtype == np.uint8
     place = {a: (draw(sizes), draw(st.sampled_from(UNITS)), draw(places)) if a != "c" else (1.0, "pixel", 0.0) for a in axes}
     scale, units, translate = zip(*place.values(), strict=True)
@@ -187,6 +200,13 @@ def test_image_comes_back_from_tiff(image: Image) -> None:
 @given(image=images())
 @settings(max_examples=8, deadline=None)
 def test_image_comes_back_from_ome_zarr(name: str, image: Image) -> None:
+    check_image(image, *FORMATS[name])
+
+
+@pytest.mark.parametrize("name", WORLD)
+@given(image=images(tuple(d for d in DTYPES if d not in ("bool", "float16"))))
+@settings(max_examples=8, deadline=None)
+def test_image_comes_back_from_formats_with_a_world(name: str, image: Image) -> None:
     check_image(image, *FORMATS[name])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -154,6 +155,22 @@ def test_large_labels_are_shown_from_disk_and_cannot_be_painted(tmp_path: Path, 
     assert np.array_equal(np.asarray(shown.data[0]), layer.data)
 
 
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")  # napari does not turn its slices
+def test_a_scan_lies_in_its_world_and_its_labels_go_back_on_the_same_grid(tmp_path: Path) -> None:
+    affine = np.array([[0, 0, 4.0, -90], [-0.9, 0.1, 0, 126], [0.1, 0.9, 0, -72], [0, 0, 0, 1]])  # sagittal and oblique
+    nibabel.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), affine).to_filename(tmp_path / "a.nii.gz")
+    (layer,) = opened(tmp_path / "a.nii.gz")
+    at = np.argwhere(layer.data == 33)[0]
+    right, front, up = (affine @ [*np.unravel_index(33, (3, 4, 5)), 1])[:3]
+    assert np.allclose(layer.data_to_world(at), (up, -front, -right), atol=1e-5)
+    assert [str(unit) for unit in layer.units] == ["millimeter"] * 3
+    labels = Labels(np.ones(layer.data.shape, np.uint8), affine=layer.affine, scale=layer.scale, units=layer.units, name="a")
+    written(tmp_path / "b.nii.gz", labels)
+    (back,) = opened(tmp_path / "b.nii.gz")
+    assert isinstance(back, Labels)
+    assert np.allclose(back.data_to_world(at), (up, -front, -right), atol=1e-5)
+
+
 def test_a_store_is_not_overwritten(tmp_path: Path) -> None:
     written(tmp_path / "cells.ome.zarr", labels_layer(seed=1))
     with pytest.raises(OutputError, match="exists already"):
@@ -167,7 +184,7 @@ def test_a_name_without_suffix_gets_one(tmp_path: Path) -> None:
     assert files.write_labels(str(tmp_path / "cells"), *layer.as_layer_data_tuple()[:2]) == [str(tmp_path / "cells.tif")]
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "cells.nii.gz", "scan.dcm", "table.csv", "folder", "cells.npy"])
+@pytest.mark.parametrize("name", ["notes.txt", "cells.mrc", "scan.dcm", "table.csv", "folder", "cells.npy"])
 def test_other_files_are_left_to_others(tmp_path: Path, plugin: PluginManager, name: str) -> None:
     path = tmp_path / name
     path.mkdir() if name == "folder" else path.touch()

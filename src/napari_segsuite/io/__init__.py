@@ -15,11 +15,11 @@ from typing import Any
 from napari_segsuite.errors import InputError, OutputError
 from napari_segsuite.io.commit import check_free, replacing
 from napari_segsuite.io.faults import check_is_there, reading, writing
-from napari_segsuite.io.inputs import OURS, known, list_inputs, module_of, sidecars_of
+from napari_segsuite.io.inputs import OURS, check_extra, known, list_inputs, module_of, sidecars_of
 from napari_segsuite.io.place import is_remote, make_folder, place, remove
 from napari_segsuite.types import Image, Segmentation
 
-__all__ = ["list_inputs", "module_of", "read", "read_segmentation", "sidecars_of", "write", "write_result"]
+__all__ = ["holds_labels", "list_inputs", "module_of", "read", "read_segmentation", "sidecars_of", "write", "write_result"]
 
 
 def read(path: str | PathLike[str], *, axes: str | None = None, scene: int | str | None = None) -> Image:
@@ -28,8 +28,8 @@ def read(path: str | PathLike[str], *, axes: str | None = None, scene: int | str
     Parameters
     ----------
     path : str or path
-        TIFF, OME-TIFF, ImageJ TIFF, PNG, JPEG, or an OME-Zarr or zarr folder, also one inside another or at a URL such as
-        ``s3://bucket/a.ome.zarr`` (with the extra ``remote``).
+        TIFF, OME-TIFF, ImageJ TIFF, PNG, JPEG, NIfTI (with the extra ``medical``), NRRD, MetaImage, or an OME-Zarr or zarr folder, also one
+        inside another or at a URL such as ``s3://bucket/a.ome.zarr`` (with the extra ``remote``).
     axes : str, optional
         What the stored axes are, one letter of ``tczyx`` each, where the file does not say or is wrong.
     scene : int or str, optional
@@ -76,6 +76,12 @@ def read_segmentation(path: str | PathLike[str], *, axes: str | None = None) -> 
     return labels.read_segmentation(path, module, axes)
 
 
+def holds_labels(path: str | PathLike[str]) -> bool:
+    """Whether a file that is no store says of itself that it is labels."""
+    path = place(path)
+    return bool(_reader(path).read_record(path).get("kind") == "segmentation")
+
+
 def write(thing: Image | Segmentation, path: str | PathLike[str], *, overwrite: bool = False, version: str | None = None) -> Path:
     """Write an image or a segmentation to one file or store; it takes its name only when it is whole.
 
@@ -83,8 +89,8 @@ def write(thing: Image | Segmentation, path: str | PathLike[str], *, overwrite: 
     ----------
     thing : Image or Segmentation
     path : str or path
-        Also a URL. The suffix decides: ``.tif``, ``.ome.zarr``, or ``.png`` for what fits into one. For a segmentation also
-        ``STORE.ome.zarr/labels/NAME``, inside the store of its image.
+        Also a URL. The suffix decides: ``.tif``, ``.ome.zarr``, ``.nii.gz``, ``.nrrd``, ``.mha``, or ``.png`` for what fits into one. For a
+        segmentation also ``STORE.ome.zarr/labels/NAME``, inside the store of its image.
     overwrite : bool
         Replace what is there; it is kept until the new one is whole.
     version : str, optional
@@ -106,6 +112,7 @@ def write(thing: Image | Segmentation, path: str | PathLike[str], *, overwrite: 
         raise OutputError(f"the suffix of {str(path)!r} is not a kind of file that can be written", f"a path ending in {known()}")
     if name != "ome_zarr" and path.is_dir():
         raise OutputError(f"{str(path)!r} is a folder", "a file name")
+    check_extra(path)
     writer = importlib.import_module(f"napari_segsuite.io.{name}" if name == "raster" else f"napari_segsuite.io.{name}_write")
     options = {"version": version} if name == "ome_zarr" else {}
     (writer.write_image if isinstance(thing, Image) else writer.write_segmentation)(thing, path, overwrite=overwrite, **options)
@@ -173,4 +180,5 @@ def _reader(path: Path) -> Any:
         raise InputError(f"{str(path)!r} is a folder", "an image file")
     if is_remote(path) and name != "ome_zarr":
         raise InputError(f"{path} is a file at a URL, of which only parts can be read where it is a zarr store", do="Copy it to a disk first.")
+    check_extra(path)
     return importlib.import_module(f"napari_segsuite.io.{name}")

@@ -87,8 +87,9 @@ def valid(size: Size | None) -> Size:
 def stem_of(path: Path) -> str:
     """The name of a file without any of the suffixes that say its format.
 
-    >>> stem_of(Path("plates/a.b.ome.tif")), stem_of(Path("c.ome.zarr"))
-    ('a.b', 'c')
+    >>> stem_of(Path("plates/a.b.ome.tif")), stem_of(Path("c.ome.zarr")), stem_of(Path("d.nii.gz"))
+    ('a.b', 'c', 'd')
     """
     stem = path.stem if path.suffix else path.name
-    return stem[: -len(".ome")] if stem.lower().endswith(".ome") else stem
+    ends = ".nii" if path.suffix.lower() == ".gz" else ".ome"
+    return stem[: -len(ends)] if stem.lower().endswith(ends) else stem

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import glob
+import importlib.util
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from napari_segsuite.errors import InputError
+from napari_segsuite.errors import InputError, MissingExtra
 from napari_segsuite.io.faults import check_is_there
 from napari_segsuite.io.geometry import stem_of
 from napari_segsuite.io.place import has_metadata, is_remote, names_in, place, service
@@ -15,8 +16,17 @@ MODULES = {
     "tiff": (".tif", ".tiff", ".btf", ".tf8"),
     "ome_zarr": (".zarr",),
     "raster": (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"),
+    "nifti": (".nii", ".nii.gz", ".hdr"),
+    "nrrd": (".nrrd", ".nhdr"),
+    "metaimage": (".mha", ".mhd"),
 }
 """Module of this package -> suffixes it reads."""
+
+NEEDS = {"nifti": "nibabel"}
+"""Module of this package -> library of the extra `medical` that it needs."""
+
+READ_ONLY = (".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".hdr", ".nhdr", ".mhd")
+"""Suffixes of files that do not keep labels exactly, or that are one of two files."""
 
 OURS = "_labels"
 """What the names of our own results end with, before the suffix."""
@@ -25,11 +35,23 @@ OURS = "_labels"
 def module_of(path: Path) -> str | None:
     """Name the module that reads or writes `path`, or None where no module does.
 
-    >>> [module_of(Path(p)) for p in ("a.ome.tif", "b.ome.zarr", "b.ome.zarr/labels/cells", "c.PNG", "d.txt")]
-    ['tiff', 'ome_zarr', 'ome_zarr', 'raster', None]
+    >>> [module_of(Path(p)) for p in ("a.ome.tif", "b.ome.zarr", "b.ome.zarr/labels/cells", "c.PNG", "d.nii.gz", "e.txt")]
+    ['tiff', 'ome_zarr', 'ome_zarr', 'raster', 'nifti', None]
     """
-    by_suffix = next((module for module, suffixes in MODULES.items() if path.suffix.lower() in suffixes), None)
+    by_suffix = next((module for module, suffixes in MODULES.items() if path.name.lower().endswith(suffixes)), None)
     return by_suffix or ("ome_zarr" if _in_store(path) else None)
+
+
+def check_extra(path: Path) -> None:
+    """Complain now, and not after the work, when what reads or writes such a file is not installed.
+
+    Raises
+    ------
+    MissingExtra
+    """
+    library = NEEDS.get(module_of(path) or "")
+    if library is not None and importlib.util.find_spec(library) is None:
+        raise MissingExtra(f"reading and writing {path.name}", "medical")
 
 
 def known() -> str:
@@ -113,7 +135,7 @@ def _expand_url(path: Path) -> list[Path]:
 
 def _images(paths: Iterable[Path], *, skip_ours: bool) -> list[Path]:
     keep = [p for p in paths if not p.name.startswith(".") and not any(folder.suffix.lower() == ".zarr" for folder in p.parents)]
-    keep = [p for p in keep if (p.suffix.lower() == ".zarr" if p.is_dir() else module_of(p) in ("tiff", "raster"))]
+    keep = [p for p in keep if (p.suffix.lower() == ".zarr" if p.is_dir() else module_of(p) not in (None, "ome_zarr"))]
     return sorted(p for p in keep if not (skip_ours and stem_of(p).endswith(OURS)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,12 @@ def read_segmentation(path: Path, module: Any, axes: str | None = None) -> Segme
         raise InputError(f"file {path} has several channels or colours (axes {image.axes!r}, shape {image.shape})", "one number per pixel for labels")
     labels = from_pixels(np.asarray(image.data), str(path))
     if record.get("kind") == "segmentation":
-        return segmentation_of(labels, place, record)
+        return replace(segmentation_of(labels, place, record), affine=image.affine)
     run, table = _beside(path)
     fresh = table_of(labels, image.axes, classes_of(run))
     provenance = {name: value for name, value in run.items() if name != "classes"}
     told = {**run, "name": image.name, "provenance": provenance}
-    return segmentation_of(labels, place, told, fresh if table is None else _joined(fresh, table))
+    return replace(segmentation_of(labels, place, told, fresh if table is None else _joined(fresh, table)), affine=image.affine)
 
 
 def _beside(path: Path) -> tuple[dict[str, Any], Table | None]:

@@ -5,6 +5,7 @@ The record is public truth's companion, not its rival: what a format can say its
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import zlib
@@ -95,6 +96,20 @@ def affine_of(record: Mapping[str, Any]) -> NDArray[np.float64] | None:
 def pack(record: Mapping[str, Any]) -> bytes:
     """Write a record as compressed JSON."""
     return zlib.compress(json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode(), 6)
+
+
+def unpack_text(text: str | bytes, path: Path) -> dict[str, Any]:
+    """The same of what formats that hold only text have: base64 of it.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        packed = base64.b64decode(text)
+    except ValueError as error:
+        raise InputError(f"the record of classes and segments in {path} is damaged ({error})", do=AGAIN) from error
+    return unpack(packed, path)
 
 
 def unpack(packed: bytes, path: Path) -> dict[str, Any]:

@@ -84,15 +84,8 @@ def _store_layers(path: Path) -> list[LayerData]:
 
 def _holds_segmentation(path: Path) -> bool:
     """Whether a file or store says of itself that it is labels."""
-    module = io.module_of(path)
-    if module == "tiff":
-        from napari_segsuite.io import tiff
-
-        return tiff.read_record(path).get("kind") == "segmentation"
-    if module == "raster":
-        from napari_segsuite.io import raster
-
-        return raster.read_record(path).get("kind") == "segmentation"
+    if io.module_of(path) != "ome_zarr":
+        return io.holds_labels(path)
     from napari_segsuite.io import ngff, store
 
     return "image-label" in ngff.ome_of(store.open_node(path).attrs.asdict())

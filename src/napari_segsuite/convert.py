@@ -1,0 +1,106 @@
+"""``segsuite convert``: an image or labels from one format into another, and what the other cannot say."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_segsuite.errors import OutputError
+from napari_segsuite.flags import output, where
+from napari_segsuite.io import holds_labels, module_of, read, read_segmentation, write
+from napari_segsuite.io.place import canonical
+from napari_segsuite.io.volume import stored_type
+from napari_segsuite.terminal import say
+from napari_segsuite.types import SPATIAL, Image, Segmentation
+
+_NAMES = {"tiff": "TIFF", "ome_zarr": "OME-Zarr", "raster": "a picture file", "nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage"}
+_WORLD = ("nifti", "nrrd", "metaimage")
+
+
+def convert(
+    source: Path, target: Path, *, labels: bool = False, axes: str | None = None, scene: int | str | None = None, overwrite: bool = False
+) -> list[str]:
+    """Write what is in one file to another of another format.
+
+    Parameters
+    ----------
+    source, target : Path
+    labels : bool
+        Take the pixels as labels where the file does not say that they are.
+    axes, scene
+        As in `io.read`.
+    overwrite : bool
+
+    Returns
+    -------
+    list of str
+        What the new file does not say to other programs, as phrases.
+
+    Raises
+    ------
+    InputError, OutputError, MissingExtra
+        As in `io.read` and `io.write`; also where both are one file.
+    """
+    if canonical(source) == canonical(target):
+        raise OutputError(f"{source} would be written over itself", "another path for the result")
+    thing: Image | Segmentation
+    if labels or _says_labels(source):
+        found = read_segmentation(source, axes=axes)
+        # So that a format with a geometry of its own can be given that of the file, bit for bit.
+        thing = replace(found, provenance={**found.provenance, "converted_from": str(source)})
+    else:
+        thing = read(source, axes=axes, scene=scene)
+    write(thing, target, overwrite=overwrite)
+    return lost(thing, target)
+
+
+def lost(thing: Image | Segmentation, target: Path) -> list[str]:
+    """What a format cannot say of an image or of labels, as phrases; our record in the file keeps the place all the same."""
+    kind = str(module_of(target))
+    name, told = _NAMES[kind], []
+    if thing.affine is not None and kind not in _WORLD:
+        told.append(f"its orientation: {name} has no affine, so that only napari-segsuite finds it again, and other programs show the stored planes")
+    elif kind == "tiff" and any(thing.translate):
+        told.append(f"its position in the world, which {name} has no word for; napari-segsuite finds it again")
+    if kind == "raster" and any(unit != "pixel" for unit in thing.units):
+        told.append(f"its sample sizes, which {name} has no words for; napari-segsuite finds them again")
+    if isinstance(thing, Segmentation):
+        return told
+    if kind != "ome_zarr" and len(thing.levels) > 1:
+        told.append(f"its {len(thing.levels) - 1} smaller levels; the finest is kept")
+    before = np.dtype(thing.data.dtype).newbyteorder("=")
+    if kind in _WORLD and before != (after := stored_type(thing)):
+        told.append(f"its type {before}, which {name} does not have; it is {after} now, with the same values")
+    if kind == "metaimage" and len({u for a, u in zip(thing.axes, thing.units, strict=True) if a in SPATIAL} - {"millimeter"}):
+        told.append("its unit: MetaImage has none, and other programs take its numbers as millimetres")
+    return told
+
+
+def add_convert(command: Any) -> None:
+    """Add the arguments of the command."""
+    command.add_argument("source", type=where, metavar="IN", help="a file or store of any format that is read")
+    command.add_argument("target", type=output, metavar="OUT", help="a path ending in .ome.zarr, .tif, .png, .nii.gz, .nii, .nrrd or .mha")
+    command.add_argument("--labels", action="store_true", help="the pixels are labels, where the file does not say so itself")
+    command.add_argument("--axes", help="what the stored axes are, where the file does not say: letters of tczyx")
+    command.add_argument("--scene", help="number or name of the image in a file that holds several")
+    command.add_argument("--overwrite", action="store_true", help="replace what is there")
+    command.set_defaults(command=_convert)
+
+
+def _convert(args: argparse.Namespace) -> int:
+    scene = int(args.scene) if args.scene and args.scene.isdecimal() else args.scene
+    told = convert(args.source, args.target, labels=args.labels, axes=args.axes, scene=scene, overwrite=args.overwrite)
+    say("\n".join([f"{args.source} -> {args.target}", *(f"  lost: {one}" for one in told)]))
+    return 0
+
+
+def _says_labels(path: Path) -> bool:
+    if module_of(path) != "ome_zarr":
+        return holds_labels(path)
+    from napari_segsuite.io.ome_zarr import has_labels_metadata
+
+    return has_labels_metadata(path)

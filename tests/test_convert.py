@@ -1,0 +1,89 @@
+"""``segsuite convert`` between all formats that are read and written, and what it says is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from napari_segsuite.io import read, read_segmentation, write
+from napari_segsuite.io.table import table_of
+from napari_segsuite.types import Class, Image, Segmentation
+
+Segsuite = Callable[..., Any]
+SUFFIXES = (".tif", ".ome.zarr", ".nii.gz", ".nii", ".nrrd", ".mha")
+AFFINE = np.array([[2.5, 0, 0, -72], [0, -0.8, 0.1, 126], [0, 0.1, 0.8, -90], [0, 0, 0, 1]])
+PLACE: dict[str, Any] = {"axes": "zyx", "scale": (2.5, 0.8, 0.8), "units": ("millimeter",) * 3, "translate": (-72.0, 126.0, -90.0)}
+
+
+def image(**more: Any) -> Image:
+    return Image((np.arange(60, dtype=np.int16).reshape(3, 4, 5),), **{**PLACE, "name": "scan", **more})
+
+
+def labels() -> Segmentation:
+    found, classes = np.repeat(np.arange(3, dtype=np.uint8), 20).reshape(3, 4, 5), (Class(1, "liver"),)
+    return Segmentation(found, table_of(found, "zyx", classes), classes, affine=AFFINE, **PLACE)
+
+
+@pytest.mark.parametrize("a", SUFFIXES)
+def test_an_image_goes_from_every_format_to_every_other(a: str, segsuite: Segsuite, tmp_path: Path) -> None:
+    before = image(affine=AFFINE)
+    source = write(before, tmp_path / f"a{a}")
+    for b in SUFFIXES:
+        target = tmp_path / f"b{b}"
+        told = segsuite("convert", str(source), str(target))
+        assert (told.code, told.err) == (0, "")
+        assert ("lost: its orientation" in told.out) == (b in (".tif", ".ome.zarr"))
+        back = read(target)
+        assert np.array_equal(np.asarray(back.data[...]), before.data)
+        assert np.array_equal(back.affine, AFFINE)  # type: ignore[arg-type]
+        assert all(getattr(back, name) == getattr(before, name) for name in (*PLACE, "name"))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_labels_keep_what_belongs_to_them(suffix: str, segsuite: Segsuite, tmp_path: Path) -> None:
+    source = write(labels(), tmp_path / "a.nii.gz")
+    assert segsuite("convert", str(source), str(tmp_path / f"b{suffix}")).code == 0
+    back = read_segmentation(tmp_path / f"b{suffix}")
+    assert [c.name for c in back.classes] == ["liver"]
+    assert back.segments["size"].tolist() == [20, 20]
+    assert np.array_equal(back.affine, AFFINE)  # type: ignore[arg-type]
+
+
+def test_labels_of_others_stay_on_their_grid(segsuite: Segsuite, tmp_path: Path) -> None:
+    theirs = nibabel.Nifti1Image(np.arange(60, dtype=np.float32).reshape(3, 4, 5), np.diag([-0.3, 0.7, 1.1, 1]))
+    theirs.set_qform(theirs.affine, 4)
+    theirs.to_filename(tmp_path / "a.nii")
+    assert segsuite("convert", str(tmp_path / "a.nii"), str(tmp_path / "b.nii.gz"), "--labels").code == 0
+    a, b = nibabel.load(tmp_path / "a.nii").header, nibabel.load(tmp_path / "b.nii.gz").header
+    for name in ("qform_code", "sform_code", "quatern_b", "quatern_d", "srow_x", "pixdim"):
+        assert np.array_equal(a[name], b[name]), name
+    assert b.get_data_dtype() == np.uint8
+
+
+def test_what_is_lost_is_said(segsuite: Segsuite, tmp_path: Path) -> None:
+    write(Image((np.ones((3, 4, 5), bool),), **{**PLACE, "units": ("micrometer",) * 3}), tmp_path / "a.ome.zarr")
+    told = segsuite("convert", str(tmp_path / "a.ome.zarr"), str(tmp_path / "b.mha"))
+    assert "lost: its type bool, which MetaImage does not have; it is uint8 now, with the same values" in told.out
+    assert "lost: its unit: MetaImage has none" in told.out
+    assert (
+        "lost: its position in the world, which TIFF has no word for"
+        in segsuite("convert", str(tmp_path / "a.ome.zarr"), str(tmp_path / "b.tif")).out
+    )
+
+
+def test_nothing_is_written_over(segsuite: Segsuite, tmp_path: Path) -> None:
+    source = write(image(), tmp_path / "a.nrrd")
+    before = source.read_bytes()
+    assert "would be written over itself" in segsuite("convert", str(source), str(source), "--overwrite").err
+    (tmp_path / "b.mha").write_text("mine")
+    told = segsuite("convert", str(source), str(tmp_path / "b.mha"))
+    assert (told.code, "exists already" in told.err) == (1, True)
+    assert segsuite("convert", str(source), str(tmp_path / "b.mha"), "--overwrite").code == 0
+    assert read(tmp_path / "b.mha").shape == (3, 4, 5)
+    assert "cannot hold" in segsuite("convert", str(source), str(tmp_path / "c.png")).err
+    assert source.read_bytes() == before
