@@ -102,5 +102,5 @@ def _records(job: Job, layout: Layout, n: int) -> int:
             rows[f"low_{a}"] += low
             rows[f"high_{a}"] += low
             rows[f"sum_{a}"] += low * rows["size"]
-        (records.folder / tasks.name_of(number)).write_bytes(pack({**{f"row_{k}": v for k, v in rows.items()}, **faces, **behind}))
+        (records.folder / tasks.name_of(number)).write_bytes(pack({**{f"row_{k}": v for k, v in rows.items()}, **faces, **behind}, quick=True))
     return len(found.rows["key"])

@@ -111,7 +111,7 @@ def decode(job: Job, number: int) -> None:
     job.work.records("labels").put(name_of(number), pack({"lengths": lengths, "piece": piece, **views}))
     rows = {f"row_{name}": column for name, column in found.rows.items()}
     behind = {f"beyond{axis}": plane for axis, plane in beyond.items()}
-    job.work.records("chunks").put(name_of(number), pack({**rows, **faces, **behind}))
+    job.work.records("chunks").put(name_of(number), pack({**rows, **faces, **behind}, quick=True))
 
 
 def _decided(job: Job, layout: Layout, at: At) -> tuple[pieces.Assigned, dict[int, NDArray[np.int64]]]:
