@@ -34,7 +34,7 @@ def pack(arrays: Mapping[str, NDArray[Any]], *, quick: bool = False) -> bytes:
     ----------
     arrays : mapping of name to array
     quick : bool
-        LZ4 instead of zstd of level 1: of labels a third of the time, and twice the bytes; for what is read soon, once.
+        LZ4 instead of zstd of level 1: faster, and more bytes; for what is read soon, once.
 
     Examples
     --------

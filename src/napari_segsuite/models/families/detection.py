@@ -19,7 +19,7 @@ from napari_segsuite.codecs.instances import Objects
 from napari_segsuite.codecs.paste import pasted
 
 ENCODERS = ("resnet18", "resnet34", "resnet50")
-STRIDES = 5
+LEVELS = 5
 """Levels of the pyramid, each with anchors of twice the size of those of the one before."""
 SMALLEST = 4
 """Objects with fewer pixels are not learnt: a box needs some."""
@@ -131,8 +131,8 @@ def maskrcnn(
     first = backbone.body.conv1
     if in_channels != first.in_channels:
         backbone.body.conv1 = nn.Conv2d(in_channels, first.out_channels, 7, 2, 3, bias=False)
-    sides = tuple((smallest * 2**k,) for k in range(STRIDES))
-    anchors = library.anchor_utils.AnchorGenerator(sides, ((0.5, 1.0, 2.0),) * STRIDES)
+    sides = tuple((smallest * 2**k,) for k in range(LEVELS))
+    anchors = library.anchor_utils.AnchorGenerator(sides, ((0.5, 1.0, 2.0),) * LEVELS)
     masks = library.mask_rcnn.MaskRCNNHeads(backbone.out_channels, (width,) * layers, 1)
     parts = library.MaskRCNN(
         backbone,

@@ -21,7 +21,7 @@ from napari_segsuite.types import Class, Head, ModelSpec
 from napari_segsuite.viewer import child as child_module
 from napari_segsuite.viewer import shelf
 from napari_segsuite.viewer.cards import card_of
-from napari_segsuite.viewer.library import ModelsDock
+from napari_segsuite.viewer.models_dock import ModelsDock
 from napari_segsuite.viewer.pickers import ModelPicker
 from napari_segsuite.viewer.segment import SegmentDock
 
