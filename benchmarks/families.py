@@ -1,6 +1,6 @@
 """Short trainings of networks by their names on real data, through ``segsuite train``, and how good the models are on images that they never saw.
 
-    python -m benchmarks families --data DATA --out FOLDER --task nuclei fpn resunet-small [--steps 300]
+    python -m benchmarks families --data DATA --out FOLDER --task nuclei fpn resunet-small [--steps 300] [--codec flows]
 
 Tasks:
 
@@ -48,21 +48,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--task", choices=sorted(TASKS), required=True)
     parser.add_argument("--steps", default="300")
     parser.add_argument("--batch", default="")
+    parser.add_argument("--codec", default="", help="instead of the one that the task has by itself")
     args = parser.parse_args(argv)
     read, wishes = TASKS[args.task]
     folder = args.out / args.task
     tests = [case for case in read(args.data) if not _kept(case, folder)]
     for net in args.nets:
-        model = folder / f"{net}-{args.steps}"
+        model = folder / "-".join(filter(None, (net, args.codec, args.steps)))
         given = ["--images", folder / "images", "--labels", folder / "labels", "--out", model]
-        more = ["--net", net, "--steps", args.steps, "--progress", "none", *wishes, *(["--batch", args.batch] if args.batch else [])]
+        more = ["--net", net, "--steps", args.steps, "--progress", "none", *wishes]
+        more += [word for flag in ("batch", "codec") if getattr(args, flag) for word in (f"--{flag}", getattr(args, flag))]
         started = time.process_time()
         if segsuite(["train", *map(str, [*given, *more])]):
             sys.exit(f"{net} could not be trained")
         trained = time.process_time() - started
         found = [segment(pixels, str(model)).labels for _, pixels, _, _ in tests]
         told = _figures(found, [labels for _, _, labels, _ in tests], args.task)
-        sys.stdout.write(f"{args.task} {net}: {args.steps} steps in {trained:.0f} CPU s; {len(tests)} images not trained on: {told}\n")
+        sys.stdout.write(f"{args.task} {net} {args.codec}: {args.steps} steps in {trained:.0f} CPU s; {len(tests)} images not trained on: {told}\n")
         sys.stdout.flush()
 
 
