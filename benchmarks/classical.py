@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _table(title: str, images: Sequence[Array], truth: Sequence[Array]) -> None:
     sys.stdout.write(f"\n# {title}\n{'':24}{'  '.join(f'AP {t}' for t in THRESHOLDS)}   CPU-s / million voxels\n")
-    methods: dict[str, Callable[[Array], Any]] = {name: partial(_ours, name) for name in CLASSICAL if load_model(name).spec.task == "instance"}
+    methods: dict[str, Callable[[Array], Any]] = {name: partial(_ours, name) for name in CLASSICAL if _finds_objects(name)}
     if images[0].ndim == 2:
         methods["scikit-image, watershed"] = otsu_watershed
     for name, method in methods.items():
@@ -57,6 +57,10 @@ def _table(title: str, images: Sequence[Array], truth: Sequence[Array]) -> None:
         per = 1e6 * seconds / sum(t.size for t in truth)
         sys.stdout.write(f"{name:24}{'   '.join(f'{ap[t]:.3f}' for t in THRESHOLDS)}   {per:.2f}\n")
         sys.stdout.flush()
+
+
+def _finds_objects(name: str) -> bool:
+    return load_model(name).spec.task == "instance" and name != "superpixels"
 
 
 def _ours(name: str, image: Array) -> Any:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import filters, transform
 
-from napari_segsuite import arrays, segment
+from napari_segsuite import arrays, segment, thresholds
 from napari_segsuite.codecs import semantic
 from napari_segsuite.engine import gather, measure, scratch, tiles
 from napari_segsuite.engine import run as engine
@@ -139,7 +139,7 @@ def test_a_method_that_does_not_exist_is_told() -> None:
     image = arrays.as_image(np.zeros((8, 8)))
     spec = replace(load_spec("otsu"), normalize={"method": "magic"})
     with pytest.raises(
-        ModelError, match=r"Model 'otsu' asks for the normalisation 'magic'\. Needed: one of percentiles, otsu, clusters, mean_std, none\."
+        ModelError, match=r"Model 'otsu' asks for the normalisation 'magic'\. Needed: one of percentiles, otsu, clusters, mixture, mean_std, none\."
     ):
         measure.limits(image, resolve(image, Options(model="otsu"), spec), spec)
 
@@ -148,7 +148,7 @@ def test_a_method_that_does_not_exist_is_told() -> None:
 def test_otsu_agrees_with_scikit_image(dtype: type) -> None:
     rng = np.random.default_rng(2)
     values: Array = np.concatenate([rng.normal(40, 6, 3000), rng.normal(100, 9, 1000)]).astype(dtype)
-    low, high = arrays.otsu(values)
+    low, high = thresholds.otsu(values)
     theirs = values > filters.threshold_otsu(values.astype(np.float32) if dtype == np.float16 else values, 1024)
     assert np.mean(((values.astype(float) - low) / (high - low) > 0.5) != theirs) < 0.002
 
@@ -157,7 +157,7 @@ def test_otsu_agrees_with_scikit_image(dtype: type) -> None:
 def test_otsu_of_integers_far_apart_takes_no_memory_for_what_lies_between(span: int) -> None:
     values = np.array([0, 1, 2, span, span + 1], np.uint64)
     tracemalloc.start()
-    low, high = arrays.otsu(values)
+    low, high = thresholds.otsu(values)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert 2 < (low + high) / 2 < span
@@ -165,7 +165,7 @@ def test_otsu_of_integers_far_apart_takes_no_memory_for_what_lies_between(span: 
 
 
 def test_otsu_of_yes_and_no() -> None:
-    low, high = arrays.otsu(np.array([[True, False], [False, False]]))
+    low, high = thresholds.otsu(np.array([[True, False], [False, False]]))
     assert 0 < (low + high) / 2 < 1
 
 

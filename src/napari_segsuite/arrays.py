@@ -11,12 +11,8 @@ from numpy.typing import NDArray
 from napari_segsuite.errors import InputError
 from napari_segsuite.types import AXES, Image
 
-METHODS = ("percentiles", "otsu", "clusters", "mean_std", "none")
+METHODS = ("percentiles", "otsu", "clusters", "mixture", "mean_std", "none")
 """Ways to find the two values of a channel that become 0 and 1."""
-LARGEST_COUNT = 2**16
-"""Integers that span more than this are put into bins like real numbers: a count per value would need as much memory as they span."""
-
-
 FAR = 1e30
 """Where normalised pixels are cut off for models that want them whole; squares of them are not infinite in float32 networks yet."""
 EXTREME = 1e150
@@ -84,71 +80,6 @@ def moments(channel: NDArray[Any], eps: float) -> tuple[float, float]:
         return low * size, high * size
     mean = float(values.mean())
     return mean, max(mean + float(values.std()) + eps, float(np.nextafter(mean, np.inf)))
-
-
-def otsu(channel: NDArray[Any]) -> tuple[float, float]:
-    """Find the two values around Otsu's threshold that become 0 and 1, the threshold itself becoming 0.5.
-
-    A constant channel gets a threshold above it, so that nothing in it is foreground.
-
-    Examples
-    --------
-    >>> low, high = otsu(np.array([0, 1, 0, 1, 9, 10, 9, 10], np.uint8))
-    >>> 1 < (low + high) / 2 < 9
-    True
-    """
-    values = channel.ravel()
-    values = values[np.isfinite(values)]
-    if values.dtype.kind == "b":
-        values = values.astype(np.uint8)
-    elif len(values) and (values.dtype.kind == "f" or float(values.max()) - float(values.min()) > LARGEST_COUNT):
-        values = values.astype(np.float64)
-    if not len(values) or values.min() == values.max():
-        top = float(values.max()) if len(values) else 0.0
-        step = max(1.0, 4 * float(np.spacing(abs(top))))  # beyond 2**53 a step of 1 is lost in rounding
-        return top + 0.5 * step, top + 1.5 * step
-    if values.dtype.kind == "f" and (size := float(np.abs(values).max())) > EXTREME:
-        low, high = otsu(values / size)
-        return low * size, high * size
-    from skimage import filters  # here, so that importing this module stays cheap
-
-    bins = 1024
-    threshold = float(filters.threshold_otsu(values, bins))
-    if values.dtype.kind == "f":  # the middle of a bin, whose other half belongs below as well
-        threshold += float(values.max() - values.min()) / bins / 2
-    # Halfway to the next value above: voxels that equal the threshold are background, as in Otsu's definition.
-    threshold = (threshold + float(values[values > threshold].min(initial=values.max()))) / 2
-    half = min(threshold - float(values.min()), float(values.max()) - threshold)
-    return threshold - half, threshold + half
-
-
-def clusters(channel: NDArray[Any]) -> tuple[float, float]:
-    """Find the two values that part three clusters of grey values with the least variance inside them; they become 0 and 1.
-
-    A channel of two values has no third cluster: the upper threshold is then above all of them, and likewise both in a constant one.
-
-    Examples
-    --------
-    >>> low, high = clusters(np.array([0, 1, 0, 1, 5, 6, 5, 9, 10, 9, 10], np.uint8))
-    >>> 1 < low < 5, 6 < high < 9
-    (True, True)
-    """
-    values = channel.ravel()
-    values = values[np.isfinite(values)].astype(np.float64)
-    # As shares of the channel's range, halved, since floats may span more than the largest float.
-    bottom = float(values.min(initial=np.inf)) / 2
-    size, bins = float(values.max(initial=-np.inf)) / 2 - bottom, 256
-    shares = (values / 2 - bottom) / size if size > 0 else values
-    if size <= 0 or np.count_nonzero(np.histogram(shares, bins)[0]) < 3:
-        low, high = otsu(channel)
-        middle = low / 2 + high / 2
-        return middle, max(high, middle + 4 * float(np.spacing(abs(middle))))
-    from skimage import filters
-
-    ends = filters.threshold_multiotsu(shares, classes=3, nbins=bins) + 0.5 / bins  # of bins; it gives their middle
-    parts = np.digitize(shares, ends)
-    means = [float(shares[parts == k].mean()) for k in range(3)]  # k-means cuts in the middle between them, whatever the bins are
-    return tuple((bottom + size * (means[k] / 2 + means[k + 1] / 2)) * 2 for k in range(2))  # type: ignore[return-value]
 
 
 def normalize(pixels: NDArray[Any], limits: Sequence[tuple[float, float]], cut: float = 4) -> NDArray[np.float32]:

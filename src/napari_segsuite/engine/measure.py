@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_segsuite import arrays
+from napari_segsuite import arrays, thresholds
 from napari_segsuite.engine import pixels
 from napari_segsuite.engine.plan import Plan
 from napari_segsuite.errors import ModelError
@@ -39,9 +39,11 @@ def limits(image: Image, plan: Plan, spec: ModelSpec) -> tuple[tuple[float, floa
 
 def _limits(values: NDArray[Any], spec: ModelSpec) -> tuple[float, float]:
     if spec.normalize["method"] == "otsu":
-        return arrays.otsu(values)
+        return thresholds.otsu(values)
     if spec.normalize["method"] == "clusters":
-        return arrays.clusters(values)
+        return thresholds.clusters(values)
+    if spec.normalize["method"] == "mixture":
+        return thresholds.mixture(values)
     if spec.normalize["method"] == "mean_std":
         return arrays.moments(values, float(spec.normalize.get("eps", 1e-6)))
     low, high = spec.normalize.get("values", (1.0, 99.8))

@@ -17,9 +17,13 @@ log = logging.getLogger(__name__)
 CLASSICAL = {
     "otsu": "napari_segsuite.models.classical:Otsu",
     "kmeans": "napari_segsuite.models.classical:KMeans",
+    "mixture": "napari_segsuite.models.classical:Mixture",
+    "superpixels": "napari_segsuite.models.superpixels:Superpixels",
     "watershed": "napari_segsuite.models.seeded:Watershed",
     "voronoi-otsu": "napari_segsuite.models.seeded:VoronoiOtsu",
     "blobs": "napari_segsuite.models.seeded:Blobs",
+    "region-growing": "napari_segsuite.models.grown:RegionGrowing",
+    "edges": "napari_segsuite.models.grown:Edges",
 }
 """Models without weights: name -> class."""
 

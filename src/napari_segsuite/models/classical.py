@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -83,3 +84,19 @@ class KMeans:
         sigma = (0, 0) + (_SIGMA,) * (batch.ndim - 2)
         value = ndimage.gaussian_filter(batch, sigma, mode="nearest", radius=_REACH)
         return Prediction({"semantic": np.concatenate([value <= 0, (value > 0) & (value <= 1), value > 1], axis=1).astype(np.float32)})
+
+
+class Mixture(KMeans):
+    """Three kinds of grey values over the whole image, each a Gaussian of its own width and share: dark is background, the others are classes.
+
+    Better than `kmeans` where the kinds are not equally wide or frequent, as a narrow ground below faint structures. Thresholds between them are
+    found once per image (`thresholds.mixture`), so that tiles cannot disagree.
+    """
+
+    spec: ClassVar[ModelSpec] = replace(
+        KMeans.spec,
+        name="mixture",
+        description="Three Gaussians of grey values (mixture model): dark, medium and bright of different widths, as classes; no training.",
+        normalize={"method": "mixture"},
+        citation="Dempster et al. 1977, doi:10.1111/j.2517-6161.1977.tb01600.x",
+    )
