@@ -63,7 +63,8 @@ HEAVY = (
 VIEWER = (
     *named(
         "viewer",
-        "adding appraise cards catalogue child editors files forecast form growth layers models_dock panel pickers results samples segment settings "
+        "adding appraise cards catalogue child editors files forecast form growth layers models_dock panel pickers results samples segment segments "
+        "segments_dock segments_view settings "
         "preview shelf shelves show shown stores target tries view words worker",
     ),
 )

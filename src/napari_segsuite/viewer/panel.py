@@ -117,11 +117,11 @@ class Panel(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 4, 0, 4)
         outer.setSpacing(6)
-        for part in (self.complaint, self.fix, self.notice, self.cost, self.warning, _row(self.run, self.attempt, self.cancel)):
+        for part in (self.complaint, self.fix, self.notice, self.cost, self.warning, row(self.run, self.attempt, self.cancel)):
             outer.addWidget(part)
-        for part in (self.bar, self.counts, self.status, _row(self.compare, self.side_by_side)):
+        for part in (self.bar, self.counts, self.status, row(self.compare, self.side_by_side)):
             outer.addWidget(part)
-        outer.addWidget(_row(self.table, self.save))
+        outer.addWidget(row(self.table, self.save))
         outer.addWidget(self.replace)
 
 
@@ -193,10 +193,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _row(*buttons: QAbstractButton) -> QWidget:
-    row = QWidget()
-    layout = QHBoxLayout(row)
+def row(*buttons: QAbstractButton) -> QWidget:
+    """Put buttons side by side."""
+    line = QWidget()
+    layout = QHBoxLayout(line)
     layout.setContentsMargins(0, 0, 0, 0)
     for button in buttons:
         layout.addWidget(button)
-    return row
+    return line

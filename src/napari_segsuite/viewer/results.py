@@ -82,7 +82,7 @@ def from_segmentation(segmentation: Segmentation) -> LayerData:
     """Show a segmentation as a Labels layer by what it knows itself."""
     noted = {
         "axes": segmentation.axes,
-        "classes": [{"id": c.id, "name": c.name, "color": list(c.color), "countable": c.countable} for c in segmentation.classes],
+        "classes": noted_classes(segmentation.classes),
         "provenance": dict(segmentation.provenance),
     }
     where = placement(segmentation.axes, segmentation.scale, segmentation.translate, segmentation.units, segmentation.affine)
@@ -109,7 +109,7 @@ def segmentation_of(data: Any, meta: Mapping[str, Any]) -> Segmentation:
     seen = image_of(data, meta, axes_of(len((data[0] if meta.get("multiscale") else data).shape), meta))
     noted = meta.get("metadata", {}).get(OURS, {})
     painted = hasattr(seen.data, "__setitem__") and not meta.get("multiscale")
-    classes = tuple(Class(int(c["id"]), str(c["name"]), tuple(c["color"]), bool(c["countable"])) for c in noted.get("classes", ())) or DEFAULT_CLASSES
+    classes = classes_in(meta.get("metadata", {})) or DEFAULT_CLASSES
     return Segmentation(
         labels=seen.data,
         segments=_table(seen.data, seen.axes, classes, meta.get("features"), painted=painted),
@@ -122,6 +122,17 @@ def segmentation_of(data: Any, meta: Mapping[str, Any]) -> Segmentation:
         name=str(meta.get("name") or "labels"),
         provenance=dict(noted.get("provenance", {})),
     )
+
+
+def noted_classes(classes: Sequence[Class]) -> list[dict[str, Any]]:
+    """Classes as a layer's metadata holds them."""
+    return [{"id": c.id, "name": c.name, "color": list(c.color), "countable": c.countable} for c in classes]
+
+
+def classes_in(metadata: Mapping[str, Any]) -> tuple[Class, ...]:
+    """The classes that a layer's metadata holds; none where nobody noted any."""
+    noted = metadata.get(OURS, {}).get("classes", ())
+    return tuple(Class(int(c["id"]), str(c["name"]), tuple(c["color"]), bool(c["countable"])) for c in noted)
 
 
 def features_of(segmentation: Segmentation) -> dict[str, NDArray[Any]]:
@@ -164,7 +175,7 @@ def colors_of(segmentation: Segmentation) -> dict[int | None, NDArray[np.float64
     if (not stuff and len(things) < 2) or len(ids) > _COLORED:
         return {}
     colors: dict[int | None, NDArray[np.float64]] = {0: np.zeros(4), None: np.array([0.5, 0.5, 0.5, 1.0]), **stuff}
-    return colors | {i: _shade(things[k], i) for i, k in zip(ids, kinds, strict=True) if k in things}
+    return colors | {i: shade(things[k], i) for i, k in zip(ids, kinds, strict=True) if k in things}
 
 
 def fingerprint(layer: Labels) -> tuple[int, int]:
@@ -206,7 +217,7 @@ def _named(segmentation: Segmentation, layer: Layer) -> str:
     return f"{layer.name} {model}"
 
 
-def _shade(color: tuple[int, int, int], seed: int) -> NDArray[np.float64]:
+def shade(color: tuple[int, int, int], seed: int) -> NDArray[np.float64]:
     """One of many like colours, by the golden ratio, so that neighbours in number differ."""
     hue, light, saturation = colorsys.rgb_to_hls(*(v / 255 for v in color))
     turn = (seed * 0.61803) % 1 - 0.5

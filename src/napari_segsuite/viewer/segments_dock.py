@@ -1,0 +1,274 @@
+"""The Segments dock: the classes of a result, which segments are shown and in what colours, and corrections of their classes."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QColorDialog, QInputDialog, QTreeWidgetItem, QWidget
+
+from napari_segsuite.errors import SegsuiteError
+from napari_segsuite.viewer.layers import axes_of
+from napari_segsuite.viewer.pickers import plain
+from napari_segsuite.viewer.results import from_segmentation
+from napari_segsuite.viewer.segments import ClassEdit, Segments, update
+from napari_segsuite.viewer.segments_view import SegmentsView
+
+ORDERS = {"number": "index", "score, lowest first": "score", "size, smallest first": "size"}
+
+
+def told(function: Callable[..., None]) -> Callable[..., None]:
+    """Show what went wrong as a sentence; arguments that a signal brings along are left out."""
+
+    @wraps(function)
+    def call(self: SegmentsDock, *_: Any) -> None:
+        try:
+            function(self)
+        except SegsuiteError as error:
+            show_error(str(error))
+
+    return call
+
+
+class SegmentsDock(QWidget):
+    """Plugins > Segsuite > Segments.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self._viewer = plain(napari_viewer)
+        self._layer: weakref.ref[Labels] | None = None
+        self._own: weakref.WeakKeyDictionary[Labels, Any] = weakref.WeakKeyDictionary()
+        self._done: weakref.WeakKeyDictionary[Labels, list[ClassEdit]] = weakref.WeakKeyDictionary()
+        self._marked = -1
+        self.view = SegmentsView(self, list(ORDERS))
+        self._connect()
+        self._follow()
+
+    @property
+    def layer(self) -> Labels | None:
+        """The Labels layer that the dock is about: the last one that was selected and is still there."""
+        layer = self._layer() if self._layer is not None else None
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    @told
+    def refresh(self) -> None:
+        """Read the layer's table again and show what it says."""
+        segments = self._segments()
+        self.view.allow(table=segments is not None, layer=self.layer is not None, undo=bool(self._edits()))
+        self._list(segments)
+        self._show_selected()
+
+    @told
+    def recolor(self) -> None:
+        """Show what the filters leave, in the colours that are asked for."""
+        segments = self._segments()
+        if segments is None:
+            return
+        layer = segments.layer
+        shown = segments.shown(*self.view.filters())
+        self._own.setdefault(layer, layer.colormap)
+        layer.colormap = segments.colors(
+            shown,
+            by_class=self.view.by_class.isChecked(),
+            own=self._own[layer],
+            marked=layer.selected_label if self.view.marks(len(segments.ids)) else 0,
+        )
+        self.view.say(len(shown), len(segments.ids))
+
+    @told
+    def change(self) -> None:
+        """Give the selected segment the class that is chosen."""
+        if (segments := self._segments()) is not None:
+            self._apply(segments, segments.correction([segments.layer.selected_label], self.view.chosen()))
+
+    @told
+    def change_shown(self) -> None:
+        """Give all segments that are shown the class that is chosen."""
+        if (segments := self._segments()) is not None:
+            self._apply(segments, segments.correction(segments.shown(*self.view.filters()).tolist(), self.view.chosen()))
+
+    @told
+    def undo(self) -> None:
+        """Take the last correction of classes back."""
+        if (segments := self._segments()) is not None and (edits := self._edits()):
+            segments.apply(edits.pop().inverse)
+            self._seen()
+
+    @told
+    def step(self) -> None:
+        """Go to the next segment in the chosen order, of those that are shown."""
+        self._go(+1)
+
+    @told
+    def step_back(self) -> None:
+        """Go to the one before."""
+        self._go(-1)
+
+    @told
+    def copy(self) -> None:
+        """Copy what is shown into a layer of its own."""
+        segments = self._segments()
+        if segments is None:
+            return
+        layer, shown = segments.layer, segments.shown(*self.view.filters())
+        data, meta, _ = from_segmentation(segments.only(shown))
+        where = {k: getattr(layer, k) for k in ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")}
+        self._viewer.add_labels(data, **{**meta, **where, "name": f"{layer.name} part"})
+        show_info(f"{len(shown)} segments were copied.")
+
+    @told
+    def update_table(self) -> None:
+        """Make the table anew, after painting or for labels without one."""
+        if (layer := self.layer) is not None:
+            update(layer)
+            self._edits().clear()  # rows may have gone
+            self._seen()
+
+    @told
+    def add_class(self) -> None:
+        """Ask for a name and note a new class."""
+        segments = self._segments()
+        if segments is None:
+            return
+        name, wanted = QInputDialog.getText(self, "Segsuite", "Name of the new class of objects")
+        if wanted:
+            added = segments.add_class(name)
+            self._seen()
+            self.view.choose(added.id)
+
+    def pick_color(self, item: QTreeWidgetItem) -> None:
+        """Ask for another colour of a class."""
+        segments = self._segments()
+        if segments is None:
+            return
+        this = next((c for c in segments.classes if c.id == item.data(0, Qt.ItemDataRole.UserRole)), None)
+        if this is None:
+            return
+        color = QColorDialog.getColor(QColor(*this.color), self, f"Colour of {this.name}")
+        if color.isValid():
+            segments.change_class(replace(this, color=(color.red(), color.green(), color.blue())))
+            self._seen()
+
+    def _apply(self, segments: Segments, edit: ClassEdit) -> None:
+        if edit.ids:
+            segments.apply(edit)
+            self._edits().append(edit)
+            self._seen()
+        many = f"{len(edit.ids)} segment{'s' * (len(edit.ids) != 1)} changed."
+        show_info(many if edit.ids else "Nothing changed: the class was this one already.")
+
+    def _seen(self) -> None:
+        self.refresh()
+        self.recolor()
+
+    def _edits(self) -> list[ClassEdit]:
+        layer = self.layer
+        return self._done.setdefault(layer, []) if layer is not None else []
+
+    def _segments(self) -> Segments | None:
+        """The table of the layer, if it has one; else the dock says why not."""
+        layer = self.layer
+        if layer is None:
+            self.view.explain("Select a Labels layer.")
+            return None
+        try:
+            segments = Segments(layer)
+        except SegsuiteError as error:
+            self.view.explain(str(error))
+            return None
+        self.view.explain("", layer.name)
+        return segments
+
+    def _list(self, segments: Segments | None) -> None:
+        counts = segments.counts() if segments is not None else {}
+        self.view.classes(segments.classes if segments is not None else (), counts)
+        if segments is not None:
+            self.view.say(len(segments.shown(*self.view.filters())), len(segments.ids))
+
+    def _show_selected(self, *_: Any) -> None:
+        segments = self._segments()
+        if segments is not None:
+            number = int(segments.layer.selected_label)
+            self.view.selected(number, segments.row(number))
+            if self.view.marks(len(segments.ids)) and number != self._marked:
+                self._marked = number  # first, since a new colormap tells of the selected label once more
+                self.recolor()
+
+    def _go(self, step: int) -> None:
+        segments = self._segments()
+        if segments is None:
+            return
+        shown = segments.shown(*self.view.filters())
+        by = segments.column(ORDERS[self.view.order.currentText()])
+        listed = segments.ids[np.lexsort((segments.ids, by))]
+        listed = listed[np.isin(listed, segments.objects) & np.isin(listed, shown)]
+        if not len(listed):
+            return
+        at = np.flatnonzero(listed == segments.layer.selected_label)
+        # Until one of them is selected, the first or the last is next.
+        place = (int(at[0]) + step) % len(listed) if len(at) else (0 if step > 0 else -1)
+        segments.layer.selected_label = int(listed[place])
+        self._look_at(segments, int(listed[place]))
+
+    def _look_at(self, segments: Segments, number: int) -> None:
+        """Move the view to the middle of a segment; how much is seen stays as it is."""
+        layer, row = segments.layer, segments.row(number)
+        axes = axes_of(layer.ndim, {"axis_labels": layer.axis_labels, "metadata": layer.metadata, "units": layer.units})
+        if row is None or any(f"centroid_{a}" not in row for a in axes):
+            return
+        world = layer.data_to_world([row[f"centroid_{a}"] for a in axes])
+        offset = self._viewer.dims.ndim - len(world)
+        for axis, value in enumerate(world):
+            self._viewer.dims.set_point(axis + offset, value)
+        shown = [axis - offset for axis in self._viewer.dims.displayed]
+        centre = [float(world[axis]) for axis in shown if axis >= 0]
+        camera = getattr(self._viewer, "scene", self._viewer).camera  # `viewer.camera` before napari 0.9
+        camera.center = centre if len(centre) == 3 else (0.0, *centre)
+
+    def _follow(self, *_: Any) -> None:
+        """Turn to the Labels layer that was selected."""
+        active = self._viewer.layers.selection.active
+        if isinstance(active, Labels) and active is not self.layer:
+            if (before := self.layer) is not None:
+                before.events.selected_label.disconnect(self._show_selected)
+                before.events.features.disconnect(self.refresh)
+            self._layer, self._marked = weakref.ref(active), int(active.selected_label)
+            active.events.selected_label.connect(self._show_selected)
+            active.events.features.connect(self.refresh)
+            self.view.reset()
+        self.refresh()
+
+    def _connect(self) -> None:
+        view = self.view
+        for button, slot in (
+            (view.change, self.change), (view.change_all, self.change_shown), (view.undo, self.undo), (view.next, self.step),
+            (view.previous, self.step_back), (view.copy, self.copy), (view.update_table, self.update_table), (view.add, self.add_class),
+        ):  # fmt: skip
+            button.clicked.connect(slot)
+        view.list.itemChanged.connect(self.recolor)
+        view.list.itemDoubleClicked.connect(self.pick_color)
+        view.by_class.toggled.connect(self.recolor)
+        view.mark.toggled.connect(self.recolor)
+        view.score.valueChanged.connect(self.recolor)
+        view.size.valueChanged.connect(self.recolor)
+        self._viewer.layers.selection.events.active.connect(self._follow)
+        self._viewer.layers.events.removed.connect(self._follow)
+        self.destroyed.connect(self._part)
+
+    def _part(self, *_: Any) -> None:
+        """Leave the viewer's signals when the dock is closed."""
+        self._viewer.layers.selection.events.active.disconnect(self._follow)
+        self._viewer.layers.events.removed.disconnect(self._follow)
