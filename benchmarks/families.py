@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +43,7 @@ ORGANS = {"bone": [*range(25, 34), *range(75, 79), *range(92, 118)], "muscle": [
 def main(argv: Sequence[str] | None = None) -> None:
     """Print one line per network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("nets", nargs="+", metavar="NET", help="what segsuite train --net takes")
+    parser.add_argument("nets", nargs="+", metavar="NET", help="what segsuite train --net takes; A+B: the mean of two that were trained before")
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     parser.add_argument("--out", type=Path, required=True, help="gets the images as a user would have them, and the models; the same again goes on")
     parser.add_argument("--task", choices=sorted(TASKS), required=True)
@@ -54,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = args.out / args.task
     tests = [case for case in read(args.data) if not _kept(case, folder)]
     for net in args.nets:
+        if "+" in net:
+            _report(_joined(net.split("+"), args, folder), f"{args.task} {net}", tests, args.task)
+            continue
         model = folder / "-".join(filter(None, (net, args.codec, args.steps)))
         given = ["--images", folder / "images", "--labels", folder / "labels", "--out", model]
         more = ["--net", net, "--steps", args.steps, "--progress", "none", *wishes]
@@ -62,10 +66,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         if segsuite(["train", *map(str, [*given, *more])]):
             sys.exit(f"{net} could not be trained")
         trained = time.process_time() - started
-        found = [segment(pixels, str(model)).labels for _, pixels, _, _ in tests]
-        told = _figures(found, [labels for _, _, labels, _ in tests], args.task)
-        sys.stdout.write(f"{args.task} {net} {args.codec}: {args.steps} steps in {trained:.0f} CPU s; {len(tests)} images not trained on: {told}\n")
-        sys.stdout.flush()
+        _report(model, f"{args.task} {net} {args.codec}: {args.steps} steps in {trained:.0f} CPU s", tests, args.task)
+
+
+def _joined(nets: Sequence[str], args: argparse.Namespace, folder: Path) -> Path:
+    """The mean of networks that were trained before by the same words."""
+    from napari_segsuite.models.foreign.join import join
+
+    os.environ["SEGSUITE_MODELS"] = str(folder / "joined")
+    name = "-".join(nets)
+    join([str(folder / "-".join(filter(None, (net, args.codec, args.steps)))) for net in nets], name, overwrite=True)
+    return folder / "joined" / name
+
+
+def _report(model: Path, what: str, tests: Sequence[Case], task: str) -> None:
+    found = [segment(pixels, str(model)).labels for _, pixels, _, _ in tests]
+    told = _figures(found, [labels for _, _, labels, _ in tests], task)
+    sys.stdout.write(f"{what}; {len(tests)} images not trained on: {told}\n")
+    sys.stdout.flush()
 
 
 def _kept(case: Case, folder: Path) -> bool:

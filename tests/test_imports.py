@@ -28,7 +28,11 @@ GUI = ("napari", "magicgui", "qtpy", "superqt", "vispy", "PyQt5", "PyQt6", "PySi
 
 # By name, not by looking into folders: a module that is gone must be noticed, and a new one must be thought about.
 LIGHT = (
-    *named("", "_version allocator types errors arrays synthetic batch cli cluster convert flags info outputs pairing resume terminal thresholds"),
+    *named(
+        "",
+        "_version allocator types errors arrays synthetic batch cli cluster convert flags info model_commands outputs pairing resume terminal "
+        "thresholds",
+    ),
     *named(
         "engine",
         "forecast gather growing join layout link lock measure options pixels plan progress reader run schedule "
@@ -41,7 +45,7 @@ LIGHT = (
         "tiff_write units volume world",
     ),
     *named("metrics", "objects scores table voxels"),
-    *named("models", "classes classical families grown orthogonal seeded superpixels"),
+    *named("models", "classes classical families grown orthogonal seeded superpixels together"),
     *named(
         "models.foreign",
         "archive fields form home mask2former_net monai_config monai_nets monai_transforms nnunet_nets onnx_file rdf segformer_net tensors",
@@ -54,7 +58,7 @@ HEAVY = (
     *named("models", "folder nets torch_model"),
     *named(
         "models.foreign",
-        "built bundle check described draft grid mask2former model network nnunet pickles pretrained processing queries segformer sources store "
+        "built bundle check described draft grid join mask2former model network nnunet pickles pretrained processing queries segformer sources store "
         "whole",
     ),
     *named("models.families", "detection headed monai smp")[1:],

@@ -9,7 +9,7 @@ import sys
 import typing
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ if typing.TYPE_CHECKING:
 from napari_segsuite._version import __version__
 from napari_segsuite.convert import add_convert
 from napari_segsuite.errors import MissingExtra, OptionError, SegsuiteError
-from napari_segsuite.flags import add_options, options_of, output, where
+from napari_segsuite.flags import add_options, command, options_of, output, where
+from napari_segsuite.model_commands import add_models
 from napari_segsuite.terminal import SIGNAL, complain, say, shower, stoppable
 
 _PROGRESS = (
@@ -52,25 +53,21 @@ def _parser() -> argparse.ArgumentParser:
     _add_segment(commands)
     _add_train(commands)
     _add_evaluate(commands)
-    _add_models(commands)
-    add_convert(_command(commands, "convert", "write an image or labels in another format, and say what that cannot hold"))
-    about = _command(commands, "info", "what an image or a result is, and how far a run is")
+    add_models(command(commands, "models", "list models, show one, add, join, check or remove some"))
+    add_convert(command(commands, "convert", "write an image or labels in another format, and say what that cannot hold"))
+    about = command(commands, "info", "what an image or a result is, and how far a run is")
     about.add_argument("path", type=where, metavar="PATH", help="a file or a zarr store")
     about.add_argument("--json", action="store_true", help="print one JSON object")
     about.set_defaults(command=_info)
-    demo = _command(commands, "demo", "segment a picture that comes with the install")
+    demo = command(commands, "demo", "segment a picture that comes with the install")
     demo.add_argument("--out", type=Path, default=Path("segsuite-demo"), help="folder for the results [segsuite-demo]")
     demo.add_argument("--view", action="store_true", help="show the result in napari")
     demo.set_defaults(command=_demo)
     return parser
 
 
-def _command(commands: Any, name: str, what: str) -> Any:
-    return commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.", allow_abbrev=False)
-
-
 def _add_segment(commands: Any) -> None:
-    segment = _command(commands, "segment", "segment files, patterns or folders")
+    segment = command(commands, "segment", "segment files, patterns or folders")
     segment.add_argument("inputs", nargs="+", metavar="INPUT", help="files, patterns such as 'plates/*.tif', or folders")
     segment.add_argument("--out", type=output, required=True, help="a folder; or, for one input, a path ending in .ome.zarr or .tif")
     segment.add_argument("--format", choices=["tif", "ome-zarr"], help="of the labels in a folder [tif]")
@@ -90,7 +87,7 @@ def _add_segment(commands: Any) -> None:
 def _add_train(commands: Any) -> None:
     from napari_segsuite.training.options import TrainOptions
 
-    train = _command(commands, "train", "train a model on images and labels of one's own")
+    train = command(commands, "train", "train a model on images and labels of one's own")
     train.add_argument("--out", type=Path, required=True, help="folder for the model; the same command again goes on, or says that it is done")
     train.add_argument("--overwrite", action="store_true", help="begin anew, and replace another training or model")
     train.add_argument("--progress", choices=["auto", "bar", "json", "none"], default="auto", help=_PROGRESS)
@@ -99,53 +96,12 @@ def _add_train(commands: Any) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    evaluate = _command(commands, "evaluate", "compare results with the truth")
+    evaluate = command(commands, "evaluate", "compare results with the truth")
     evaluate.add_argument("pred", type=where, metavar="PRED", help="labels: a file, or a folder of files")
     evaluate.add_argument("true", type=where, metavar="TRUTH", help="labels of the same shape: a file, or a folder with files of the same names")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.add_argument("--ignore-label", type=int, metavar="ID", help="voxels with this id in the truth are left out")
     evaluate.set_defaults(command=_evaluate)
-
-
-def _add_models(commands: Any) -> None:
-    models = _command(commands, "models", "list models, show one, add one").add_subparsers(required=True, metavar="ACTION")
-    listing = _command(models, "list", "all models that came with the install or were added")
-    listing.add_argument("--json", action="store_true", help="print a JSON list")
-    listing.set_defaults(command=_models_list)
-    show = _command(models, "show", "everything about one model, with its card")
-    show.add_argument("name", metavar="NAME", help="one of `segsuite models list`, or a folder with model.json")
-    show.add_argument("--json", action="store_true", help="print one JSON object")
-    show.set_defaults(command=_models_show)
-    _add_models_of_others(models)
-
-
-def _add_models_of_others(models: Any) -> None:
-    from napari_segsuite.models.foreign.form import Form
-
-    trust = "it may run code of its own; see SECURITY.md"
-    add = _command(models, "add", "add a model that others made: of BioImage.IO, MONAI, nnU-Net or transformers, or a network as a file")
-    add.add_argument(
-        "source",
-        metavar="PATH_OR_URL",
-        help="folder or zip file of a package, its description (.yaml), a network (.onnx, .pt, .pt2), or a folder with model.json",
-    )
-    add.add_argument("--name", help="what to call it [as it calls itself]")
-    add.add_argument("--trust", action="store_true", help=trust)
-    add.add_argument("--form", type=Path, metavar="FILE", help="what follows as a JSON file [NET.json beside NET.onnx, if it is there]")
-    add.add_argument("--sha256", default="", help="what the file must have, else it is refused")
-    add.add_argument("--overwrite", action="store_true", help="replace the model of this name")
-    add_options(add, Form)
-    add.set_defaults(command=_models_add)
-    check = _command(models, "check", "run a model's own test, and say how far it is from what its makers got")
-    check.add_argument("source", metavar="NAME", help="a model that was added, or a BioImage.IO package that was not (path or URL)")
-    check.add_argument("--tolerance", type=float, default=1e-4, help="exit code 1 if any difference is larger [0.0001]")
-    check.add_argument("--weights", default="", help="of a package that was not added, which of its networks: onnx, torchscript, pytorch_state_dict")
-    check.add_argument("--trust", action="store_true", help=f"of a package that was not added: {trust}")
-    check.add_argument("--json", action="store_true", help="print one JSON object")
-    check.set_defaults(command=_models_check)
-    remove = _command(models, "remove", "delete a model that was added")
-    remove.add_argument("name", metavar="NAME", help="one of `segsuite models list`")
-    remove.set_defaults(command=_models_remove)
 
 
 def _segment(args: argparse.Namespace) -> int:
@@ -222,63 +178,6 @@ def _evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _models_list(args: argparse.Namespace) -> int:
-    from napari_segsuite.models import list_models
-
-    specs = list_models()
-    if args.json:
-        say(json.dumps([_told(spec) for spec in specs], indent=2))
-    else:
-        for spec in specs:
-            say(f"{spec.name:12} {spec.task:9} {spec.axes:4} {spec.description}")
-    return 0
-
-
-def _models_show(args: argparse.Namespace) -> int:
-    from napari_segsuite.models import card, load_spec
-
-    spec = load_spec(args.name)
-    if args.json:
-        say(json.dumps({**_told(spec), "card": card(args.name)}, indent=2))
-        return 0
-    for name, value in _told(spec).items():
-        say(f"{name:15} {value if isinstance(value, str) else json.dumps(value)}".rstrip())
-    say(f"\n{card(args.name)}".rstrip())
-    return 0
-
-
-def _models_add(args: argparse.Namespace) -> int:
-    from napari_segsuite.models.foreign.form import Form
-    from napari_segsuite.models.foreign.store import add
-
-    said = Form(**{f.name: getattr(args, f.name) for f in fields(Form)})
-    more = {"form": args.form, "name": args.name or "", "trusted": args.trust, "overwrite": args.overwrite, "sha256": args.sha256}
-    with shower("auto") as show:
-        spec = add(args.source, said, **more, show=lambda done, total: show.progress(args.source, done, total, "downloading"))
-    say(f"added {spec.name}: {spec.task}, {spec.axes}, classes {', '.join(c.name for c in spec.classes)}; use it with --model {spec.name}")
-    return 0
-
-
-def _models_check(args: argparse.Namespace) -> int:
-    from napari_segsuite.models.foreign.check import check
-
-    with shower("auto") as show:
-        told = check(
-            args.source, tolerance=args.tolerance, weights=args.weights, trusted=args.trust,
-            show=lambda done, total: show.progress(args.source, done, total, "downloading"),
-        )  # fmt: skip
-    say(json.dumps({**asdict(told), "good": told.good}) if args.json else str(told))
-    return 0 if told.good else 1
-
-
-def _models_remove(args: argparse.Namespace) -> int:
-    from napari_segsuite.models.foreign.store import remove
-
-    remove(args.name)
-    say(f"removed {args.name}")
-    return 0
-
-
 def _demo(args: argparse.Namespace) -> int:
     import importlib.util
 
@@ -294,7 +193,3 @@ def _demo(args: argparse.Namespace) -> int:
         # By name, since this half must not know the viewer's; it is there with the extra [gui].
         importlib.import_module("napari_segsuite.viewer.show").show(done.paths["image"], done.paths["labels"])
     return 0
-
-
-def _told(spec: Any) -> dict[str, Any]:
-    return {"name": spec.name, "task": spec.task, **asdict(spec)}

@@ -19,6 +19,11 @@ from napari_segsuite.io.inputs import module_of
 _METAVARS = {str: "NAME", int: "INTEGER", float: "NUMBER"}
 
 
+def command(commands: Any, name: str, what: str) -> Any:
+    """Add a command, or what can be done with one."""
+    return commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.", allow_abbrev=False)
+
+
 def options_of(args: argparse.Namespace) -> Options:
     """Collect the flags that are fields of `Options`."""
     return Options(**{f.name: getattr(args, f.name) for f in fields(Options)})

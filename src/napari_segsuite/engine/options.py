@@ -73,7 +73,9 @@ class Options(Wishes):
         None, "least height of an object's centre; lower finds more objects; empty: as the model was tuned", ge=0.02, le=0.95, advanced=True
     )
     flips: bool = option(False, "average the maps of the mirrored image: a little better, 4 times (3D: 8 times) slower", advanced=True)
-    device: str = option("auto", "where the network runs: auto, cpu, cuda, cuda:1, mps", advanced=True)
+    device: str = option(
+        "auto", "where the network runs: auto, cpu, cuda, cuda:1, mps; several share the tiles: cuda:0,cuda:1 or cuda:all", advanced=True
+    )
     batch: int = option(4, "tiles that a graphics card computes together; less needs less memory", ge=1, le=256, advanced=True)
     chunk: tuple[int, ...] = option((), "size of the pieces in which a large image is worked through, per spatial axis", unit="voxel", advanced=True)
 
@@ -95,7 +97,7 @@ def check(options: Options) -> None:
     check_fields(options)
     if any(c < 1 for c in options.chunk):
         raise OptionError(f"chunk is {options.chunk}", "at least 1 voxel along every axis")
-    check_device(options.device)
+    check_device(options.device, several=True)
 
 
 def check_fields(wishes: Wishes) -> None:
@@ -111,10 +113,11 @@ def check_fields(wishes: Wishes) -> None:
             raise OptionError(f"{f.name} is {value!r}", _needed(f, hint))
 
 
-def check_device(device: str) -> None:
-    """Complain about a name that no device has."""
-    if not _DEVICE.fullmatch(device):
-        raise OptionError(f"device is {device!r}", "auto, cpu, cuda, cuda:1 or mps")
+def check_device(device: str, *, several: bool = False) -> None:
+    """Complain about a name that no device has, and about several where one is needed."""
+    names = device.split(",") if several and device != "cuda:all" else ["cuda" if several and device == "cuda:all" else device]
+    if not all(_DEVICE.fullmatch(name.strip()) for name in names):
+        raise OptionError(f"device is {device!r}", "auto, cpu, cuda, cuda:1 or mps" + (", or several such as cuda:0,cuda:1" if several else ""))
 
 
 def _hints(wishes: Any) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def load_model(ref: str, *, device: str = "auto", batch: int = 4, flips: bool = 
     ref : str
         Name or folder.
     device : str
-        ``auto`` takes CUDA, then Apple's MPS, then the CPU.
+        ``auto`` takes CUDA, then Apple's MPS, then the CPU. Several, with commas between or ``cuda:all``, share the tiles.
     batch : int
         Tiles that a GPU computes at a time; halved by itself when memory runs out.
     flips : bool
@@ -76,8 +76,10 @@ def load_model(ref: str, *, device: str = "auto", batch: int = 4, flips: bool = 
         model: Model = _class(CLASSICAL[ref])()
         return model
     from napari_segsuite.models.folder import load
+    from napari_segsuite.models.together import Spread, devices
 
-    return load(folder_of(ref), device=device, batch=batch, flips=flips)
+    models = [load(folder_of(ref), device=name, batch=batch, flips=flips) for name in devices(device)]
+    return models[0] if len(models) == 1 else Spread(models)
 
 
 def card(ref: str) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -13,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from napari_segsuite import arrays
 from napari_segsuite.codecs import NAMES
-from napari_segsuite.errors import ModelError
-from napari_segsuite.types import Class, Head, ModelSpec
+from napari_segsuite.errors import ModelError, OptionError
+from napari_segsuite.types import Class, Head, Model, ModelSpec
 
 if TYPE_CHECKING:
     import torch
 
-    from napari_segsuite.models.torch_model import TorchModel
-
 FORMAT = "segsuite-model/1"
 LARGEST_JSON = 2**20
+ENSEMBLE = "ensemble"
+"""The name of a network that is the mean of several models, whose folders lie in this one."""
 FOREIGN = ("onnx", "torchscript", "pt2", "pytorch_state_dict", "monai", "nnunet", "transformers_segformer", "transformers_mask2former")
 """Networks of others (`foreign.network`), whose files lie beside ``model.json`` as they came."""
 
@@ -56,7 +57,7 @@ def read_spec(folder: Path) -> ModelSpec:
         raise ModelError(f"{path} describes no model: {error}") from error
 
 
-def load(folder: Path, *, device: str, batch: int, flips: bool) -> TorchModel:
+def load(folder: Path, *, device: str, batch: int, flips: bool) -> Model:
     """Build the network and load its weights, after checking their sha256.
 
     Raises
@@ -67,6 +68,8 @@ def load(folder: Path, *, device: str, batch: int, flips: bool) -> TorchModel:
     from napari_segsuite.models.torch_model import TorchModel
 
     spec = read_spec(folder)
+    if spec.net.get("name") == ENSEMBLE:
+        return _ensemble(folder, spec, device=device, batch=batch, flips=flips)
     if spec.net.get("name") in FOREIGN:
         from napari_segsuite.models.foreign import model
 
@@ -112,6 +115,35 @@ def save(spec: ModelSpec, state: Mapping[str, torch.Tensor], folder: Path, *, ha
 def stored(value: torch.Tensor) -> torch.Tensor:
     """A tensor as it lies on disk: kernels in half precision; norms in full; whole numbers, which may be indices, as they are."""
     return value.half() if value.ndim > 1 and value.is_floating_point() else value
+
+
+def _ensemble(folder: Path, spec: ModelSpec, *, device: str, batch: int, flips: bool) -> Model:
+    """The mean of the models in folders inside of this one."""
+    from napari_segsuite.models.together import Ensemble, joined_spec
+
+    path = folder / "model.json"
+    try:
+        names, files = [str(name) for name in spec.net["members"]], dict(spec.net["files"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}, field 'net': {error}", "members and files, as `segsuite models join` writes them") from error
+    members = []
+    for name in names:
+        inner = folder / name
+        if not re.fullmatch(r"members/\d+", name) or inner.is_symlink():
+            raise ModelError(f"{path} names the member {name!r}", "a folder members/NUMBER")
+        if read_spec(inner).net.get("name") == ENSEMBLE:
+            raise ModelError(f"{inner} is a mean of models itself", "models with a network of their own")
+        found = hashlib.sha256((inner / "model.json").read_bytes()).hexdigest()
+        if found != files.get(f"{name}/model.json"):
+            raise ModelError(f"{inner / 'model.json'} has the sha256 {found[:16]}...", "the one that the mean was made of", "Join the models again.")
+        members.append(load(inner, device=device, batch=batch, flips=flips))
+    try:
+        grid = joined_spec([m.spec for m in members], spec.name)
+    except OptionError as error:
+        raise ModelError(f"{path}: {error.found}", "members that fit together", "Join the models again.") from error
+    if any(n % m for n, m in zip(spec.multiple, grid.multiple, strict=True)) or spec.heads != grid.heads:
+        raise ModelError(f"{path}: multiple is {spec.multiple}", f"multiples of {grid.multiple}", "Join the models again.")
+    return Ensemble(spec, members)
 
 
 def _spec(told: dict[str, Any]) -> ModelSpec:

@@ -98,17 +98,17 @@ def _added(path: Path, form: Form, name: str, trusted: bool, overwrite: bool, or
     form = completed(form)
     if (path / "model.json").is_file():
         spec = read_spec(path)
-        name = _name(name or spec.name, overwrite)
-        new = _copied(path, spec, work / name)
+        name = free_name(name or spec.name, overwrite)
+        new = copied(path, spec, work / name)
         spec = replace(spec, name=name)
         _allow(spec.net, name, trusted)
     elif told := described(path, form):
-        name = _name(name or told.name, overwrite)
+        name = free_name(name or told.name, overwrite)
         new = work / name
         spec = _from_described(told, form, new, trusted)
     else:
         package = rdf.read_package(path if path.is_file() else rdf.find(path)) if path.is_dir() or path.suffix in (".yaml", ".yml") else None
-        name = _name(name or (package.name if package else path.stem), overwrite)
+        name = free_name(name or (package.name if package else path.stem), overwrite)
         new = work / name
         new.mkdir()
         spec = _from_package(package, form, new, trusted, origin, show) if package else _from_file(path, form, new, trusted)
@@ -120,7 +120,7 @@ def _added(path: Path, form: Form, name: str, trusted: bool, overwrite: bool, or
     return spec
 
 
-def _name(wish: str, overwrite: bool) -> str:
+def free_name(wish: str, overwrite: bool) -> str:
     """The wish as the name of a folder, which no other model has."""
     from napari_segsuite.models import CLASSICAL, builtin
 
@@ -134,7 +134,7 @@ def _name(wish: str, overwrite: bool) -> str:
     return name
 
 
-def _copied(path: Path, spec: ModelSpec, new: Path) -> Path:
+def copied(path: Path, spec: ModelSpec, new: Path) -> Path:
     """A folder of ours, with those of its files that are named."""
     names = list(spec.net.get("files", {"weights.safetensors": ""}))
     names += [n for n in ("card.md",) if (path / n).is_file()]
