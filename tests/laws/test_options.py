@@ -182,7 +182,7 @@ def test_another_model_of_the_same_name_changes_the_fingerprint(part: str) -> No
         ({"chunk": "ab"}, "Chunk is ('ab',). Needed: whole numbers, one per spatial axis."),
         ({"chunk": (0, 5)}, "Chunk is (0, 5). Needed: at least 1 voxel along every axis."),
         ({"channels": None}, "Channels is None. Needed: names or numbers of channels."),
-        ({"device": "gpu"}, "Device is 'gpu'. Needed: auto, cpu, cuda, cuda:1 or mps."),
+        ({"device": "gpu"}, "Device is 'gpu'. Needed: auto, cpu, cuda, cuda:1 or mps, or several such as cuda:0,cuda:1."),
         ({"model": None}, "Model is None. Needed: a text."),
     ],
 )
