@@ -409,3 +409,23 @@ def test_the_model_that_came_with_the_install_finds_nuclei() -> None:
     scores = evaluate(segment(pixels).labels, truth)
     assert scores.n_true > 15
     assert scores.ap[0.5] > 0.5
+
+
+def test_an_output_that_is_nearly_a_file_is_asked_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A slip of the finger is no folder full of results; a folder of such a name can be had."""
+    image = tmp_path / "a.tif"
+    tifffile.imwrite(image, np.eye(20, dtype=np.uint8))
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["segment", str(image), "--model", "otsu", "--out", str(tmp_path / "q.nii.gzz")])
+    assert stop.value.code == 2
+    assert "ends nearly like .nii.gz" in capsys.readouterr().err
+    assert cli.main(["segment", str(image), "--model", "otsu", "--out", f"{tmp_path / 'q.nii.gzz'}/"]) == 0
+    assert cli.main(["segment", str(image), "--model", "otsu", "--out", str(tmp_path / "results.v2")]) == 0
+
+
+def test_the_command_line_speaks_of_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tifffile.imwrite(tmp_path / "stack.tif", np.zeros((9, 20, 20), np.uint8), metadata={"axes": "ZYX"})
+    assert cli.main(["segment", str(tmp_path / "stack.tif"), "--model", "nuclei", "--out", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr().err
+    assert "--stack slices" in told
+    assert "stack='" not in told

@@ -18,8 +18,8 @@ import onnx
 import pytest
 import torch
 
-from napari_segsuite.errors import ModelError
-from napari_segsuite.models import load_model
+from napari_segsuite.errors import ModelError, OptionError
+from napari_segsuite.models import builtin, load_model
 from napari_segsuite.models.foreign import home as models_home
 from napari_segsuite.models.foreign.archive import safe_name, unzip
 from napari_segsuite.models.foreign.check import check
@@ -468,3 +468,10 @@ def test_a_description_of_ours_that_was_changed_is_refused(name: str, tmp_path: 
     path.write_text(json.dumps(told))
     with pytest.raises(ModelError):
         load_model("net", device="cpu").predict(np.zeros((1, 1, 16, 16), np.float32))
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", ".hidden", "x" * 65])
+def test_a_name_that_is_asked_for_is_taken_as_it_is_or_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="The model's name is"):
+        add(str(builtin()["nuclei"]), name=name)
+    assert not models_home.installed()

@@ -19,7 +19,7 @@ if typing.TYPE_CHECKING:
 from napari_segsuite._version import __version__
 from napari_segsuite.convert import add_convert
 from napari_segsuite.errors import MissingExtra, OptionError, SegsuiteError
-from napari_segsuite.flags import add_options, command, options_of, output, where
+from napari_segsuite.flags import add_options, command, in_flags, options_of, output, where
 from napari_segsuite.model_commands import add_models
 from napari_segsuite.terminal import SIGNAL, complain, say, shower, stoppable
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with stoppable():
             return int(args.command(args))
     except SegsuiteError as error:
-        complain(str(error))
+        complain(in_flags(str(error)))
         return 1
     except KeyboardInterrupt as stop:
         complain("stopped; what was finished before is complete, and the same command goes on")
@@ -125,7 +125,7 @@ def _segment(args: argparse.Namespace) -> int:
             if done.error:
                 failures.append(done)
     if failures:
-        complain(f"{len(failures)} failed:\n" + "\n".join(f"  {f.source}: {f.error}" for f in failures))
+        complain(f"{len(failures)} failed:\n" + "\n".join(f"  {f.source}: {in_flags(f.error)}" for f in failures))
     return 1 if failures else 0
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import csv
+import difflib
 import io
+import re
 import types as python_types
 import typing
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
 from napari_segsuite.engine.options import Options, hints
 from napari_segsuite.errors import SegsuiteError
-from napari_segsuite.io.inputs import module_of
+from napari_segsuite.io.inputs import MODULES, module_of
 
 _METAVARS = {str: "NAME", int: "INTEGER", float: "NUMBER"}
 
@@ -67,9 +69,38 @@ def output(text: str) -> Path:
         raise argparse.ArgumentTypeError("is empty; '.' is the current folder")
     if path.suffix.lower() in (".csv", ".json", ".txt", ".npy", ".gz", ".h5") and module_of(path) is None:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a folder nor a path ending in .ome.zarr, .tif, .png or .nii.gz")
+    known = {suffix for suffixes in MODULES.values() for suffix in suffixes}
+    if module_of(path) is None and not path.is_dir() and not text.endswith(("/", "\\")) and (meant := _nearly("".join(path.suffixes[-2:]), known)):
+        raise argparse.ArgumentTypeError(f"{text!r} ends nearly like {meant}; for a folder of this name write '{text}/'")
     if module_of(path) not in (None, "ome_zarr") and text.endswith(("/", "\\")):
         raise argparse.ArgumentTypeError(f"{text!r} ends like a folder and like a file")
     return path
+
+
+def _nearly(suffix: str, known: Collection[str]) -> str:
+    """The suffix that this one may have been meant for; nothing where it is like none of them.
+
+    >>> _nearly(".nii.gzz", {".nii.gz", ".tif"}), _nearly(".tfi", {".nii.gz", ".tif"}), _nearly(".v2", {".nii.gz", ".tif"})
+    ('.nii.gz', '.tif', '')
+    """
+    return next(iter(difflib.get_close_matches(suffix.lower(), sorted(known), 1, 0.75)), "")
+
+
+def in_flags(text: str) -> str:
+    """An error as the command line says it: what is a keyword in Python is a flag here.
+
+    >>> in_flags("Choose stack='slices', or channels=('DAPI',).")
+    'Choose --stack slices, or --channels DAPI.'
+    """
+    names = "|".join(f.name for f in fields(Options))
+    value = r"'[^']*'|\([^()]*\)|[\w.]+"
+    told = re.sub(rf"\b(?:{names})=(?:{value}) \((--[^()]*)\)", r"\1", text)  # which says both
+    return re.sub(rf"\b({names})=({value})", lambda m: _flagged(m[1], m[2].strip("()")), told)
+
+
+def _flagged(name: str, value: str) -> str:
+    words = ",".join(part.strip().strip("'\"") for part in value.split(",") if part.strip())
+    return f"--{name.replace('_', '-')} {words}"
 
 
 def where(text: str) -> Path:

@@ -96,6 +96,8 @@ def _added(path: Path, form: Form, name: str, trusted: bool, overwrite: bool, or
     from napari_segsuite.models.foreign.whole import completed
 
     form = completed(form)
+    if name and not home.NAME.fullmatch(name):
+        raise OptionError(f"the model's name is {name!r}", "letters, digits, dots, dashes and underscores, 64 at most, the first a letter or digit")
     if (path / "model.json").is_file():
         spec = read_spec(path)
         name = free_name(name or spec.name, overwrite)
