@@ -48,7 +48,8 @@ LIGHT = (
     *named("models", "classes classical families grown orthogonal seeded superpixels together"),
     *named(
         "models.foreign",
-        "archive fields form home mask2former_net monai_config monai_nets monai_transforms nnunet_nets onnx_file rdf segformer_net tensors",
+        "archive fields form home keras_file mask2former_net monai_config monai_nets monai_transforms nnunet_nets onnx_file rdf segformer_net "
+        "stardist_config stardist_rays tensors",
     ),
     *named("training", "classes options"),
 )
@@ -58,8 +59,8 @@ HEAVY = (
     *named("models", "folder nets torch_model"),
     *named(
         "models.foreign",
-        "built bundle check described draft grid join mask2former model network nnunet pickles pretrained processing queries segformer sources store "
-        "whole",
+        "built bundle cellpose cellpose_net cellpose_sam check described draft grid join mask2former model network nnunet pickles pretrained "
+        "processing queries segformer sources stardist stardist_net store whole",
     ),
     *named("models.families", "detection headed monai smp")[1:],
     *named("training", "appraise augment card data design fit job losses nuclei nuclei3d recipe record samples shapes volumes"),

@@ -29,11 +29,11 @@ def _add_models_of_others(models: Any) -> None:
     from napari_segsuite.models.foreign.form import Form
 
     trust = "it may run code of its own; see SECURITY.md"
-    add = command(models, "add", "add a model that others made: of BioImage.IO, MONAI, nnU-Net or transformers, or a network as a file")
+    add = command(models, "add", "add a model that others made: of BioImage.IO, MONAI, nnU-Net, StarDist, Cellpose or transformers, or a network")
     add.add_argument(
         "source",
         metavar="PATH_OR_URL",
-        help="folder or zip file of a package, its description (.yaml), a network (.onnx, .pt, .pt2), or a folder with model.json",
+        help="folder or zip file of a package, its description (.yaml), a network (.onnx, .pt, .pt2, Cellpose), or a folder with model.json",
     )
     add.add_argument("--name", help="what to call it [as it calls itself]")
     add.add_argument("--trust", action="store_true", help=trust)

@@ -24,7 +24,10 @@ FORMAT = "segsuite-model/1"
 LARGEST_JSON = 2**20
 ENSEMBLE = "ensemble"
 """The name of a network that is the mean of several models, whose folders lie in this one."""
-FOREIGN = ("onnx", "torchscript", "pt2", "pytorch_state_dict", "monai", "nnunet", "transformers_segformer", "transformers_mask2former")
+FOREIGN = (
+    "onnx", "torchscript", "pt2", "pytorch_state_dict", "monai", "nnunet", "transformers_segformer", "transformers_mask2former", "stardist",
+    "cellpose", "cellpose_sam",
+)  # fmt: skip
 """Networks of others (`foreign.network`), whose files lie beside ``model.json`` as they came."""
 
 

@@ -1,1 +1,1 @@
-"""Models that others made: packages of BioImage.IO, MONAI's and nnU-Net's, checkpoints of transformers, and networks as files."""
+"""Models that others made: of BioImage.IO, MONAI, nnU-Net, StarDist, Cellpose and transformers, and networks as files."""

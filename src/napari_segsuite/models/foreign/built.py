@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from napari_segsuite.errors import MissingExtra, ModelError
 from napari_segsuite.models.folder import check_finite, fill
-from napari_segsuite.models.foreign import mask2former_net, segformer_net
+from napari_segsuite.models.foreign import cellpose_net, cellpose_sam, keras_file, mask2former_net, segformer_net
 from napari_segsuite.models.foreign.fields import Fields, line
 from napari_segsuite.models.foreign.monai_nets import arguments
 from napari_segsuite.models.foreign.nnunet_nets import LAYERS, checked
@@ -101,6 +101,27 @@ def _mask2former(net: Mapping[str, Any], paths: Mapping[str, Path]) -> nn.Module
         return library.Mask2FormerConfig(**kwargs, backbone_config=library.SwinConfig(**backbone))
 
     return Queries(_transformers(paths[net["file"]], mask2former_net.NETWORK, config))
+
+
+def _stardist(net: Mapping[str, Any], paths: Mapping[str, Path]) -> nn.Module:
+    from napari_segsuite.models.foreign import stardist_net
+
+    path = paths[net["file"]]
+    stars: Any = bounded(lambda: stardist_net.network(net["kwargs"]), "of StarDist", "stardist")
+    fill(stars.network, stardist_net.weights_of(keras_file.read(path), stars.network, path), path)
+    found: nn.Module = stars
+    return found
+
+
+def _cellpose(net: Mapping[str, Any], paths: Mapping[str, Path]) -> nn.Module:
+    """One of Cellpose's networks, with the weights in a file."""
+    path, kind = paths[net["file"]], cellpose_net if net["name"] == "cellpose" else cellpose_sam
+    kwargs = kind.arguments(Fields(Path("model.json"), "net.kwargs", dict(net["kwargs"])))
+    channels, inputs = kwargs.pop("channels"), kwargs.get("inputs", cellpose_sam.MOST["channels"])
+    made = cellpose_net.CPnet if net["name"] == "cellpose" else cellpose_sam.CPSAM
+    network = bounded(lambda: made(**kwargs), "of Cellpose", "")
+    fill(network, cellpose_net.kept(state(path)), path)
+    return cellpose_net.Filled(network, channels, inputs)
 
 
 def _transformers(path: Path, name: str, config: Callable[[Any], Any]) -> nn.Module:
@@ -210,5 +231,8 @@ LIBRARIES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Path]], nn.Mod
     "nnunet": _nnunet,
     "transformers_segformer": _segformer,
     "transformers_mask2former": _mask2former,
+    "stardist": _stardist,
+    "cellpose": _cellpose,
+    "cellpose_sam": _cellpose,
 }
 """What builds a kind of network."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from napari_segsuite.codecs import codec
@@ -39,6 +39,8 @@ class Draft:
         Per spatial axis; empty where it is not known.
     texts : mapping
         Description, licence and the like.
+    codec_options : mapping
+        What its makers tuned the decoder to.
     """
 
     axes: str
@@ -48,6 +50,7 @@ class Draft:
     outputs: tuple[Mapping[str, Any], ...]
     halo: tuple[int, ...]
     texts: Mapping[str, str]
+    codec_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def of_package(package: Package, form: Form) -> Draft:
@@ -154,7 +157,7 @@ def finished(draft: Draft, form: Form, shapes: Sequence[Sequence[int]], net: Map
     heads = codec(form.codec or "semantic").heads(classes, dims)
     maps = {h.name: _map(h, *chosen[h.name], counts, outputs, form, len(classes)) for h in heads}
     interface = {"input": draft.input, "outputs": [{"axes": o["axes"], "steps": o["steps"]} for o in outputs], "maps": maps}
-    return spec_of(draft, form, {**net, **interface}, name, heads, classes, grid(draft.axes, draft.input, draft.halo, form))
+    return spec_of(draft, form, {**net, **interface}, name, heads, classes, grid(draft.axes, draft.input, draft.halo, form), draft.codec_options)
 
 
 def spec_of(

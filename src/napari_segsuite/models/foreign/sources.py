@@ -39,12 +39,19 @@ def found(source: str, sha256: str = "", show: Show | None = None) -> Iterator[P
             raise ModelError(f"there is no file or folder {source}", "a package, or a network as .onnx, .pt or .pt2")
         if sha256 and path.is_file() and (got := sha256_of(path)) != sha256:
             raise ModelError(f"{source} has the sha256 {got}", sha256)
-        if path.is_file() and (path.suffix.lower() == ".zip" or (not path.suffix and zipfile.is_zipfile(path))):
+        if path.is_file() and (path.suffix.lower() == ".zip" or (not path.suffix and _is_archive(path))):
             (work / UNPACKED).mkdir()
             unzip(path, work / UNPACKED)
             inner = list((work / UNPACKED).iterdir())
             path = inner[0] if len(inner) == 1 and inner[0].is_dir() else work / UNPACKED
         yield path
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a file without an ending is a zip file of something else than weights of PyTorch, which are zip files as well."""
+    from napari_segsuite.models.foreign.cellpose import is_weights
+
+    return zipfile.is_zipfile(path) and not is_weights(path)
 
 
 def gathered(package: Package, weights: Weights, new: Path, origin: str = "", show: Show | None = None) -> dict[str, Any]:

@@ -36,8 +36,8 @@ def add(
     Parameters
     ----------
     source : str
-        Path or URL of a package of BioImage.IO, MONAI, nnU-Net or transformers (folder or zip file; of BioImage.IO also the description), of a
-        network (.onnx, .pt, .pt2), or of a folder of ours.
+        Path or URL of a package of BioImage.IO, MONAI, nnU-Net, transformers or StarDist (folder or zip file; of BioImage.IO also the
+        description), of a network (.onnx, .pt, .pt2), of weights of Cellpose, or of a folder of ours.
     flags : Form, optional
         What is to be said of the network.
     form : Path, optional
@@ -150,7 +150,7 @@ def copied(path: Path, spec: ModelSpec, new: Path) -> Path:
 
 def described(path: Path, form: Form) -> Described | None:
     """What a folder says of its model, where it is of a format that says everything; None for all others."""
-    from napari_segsuite.models.foreign import bundle, mask2former, nnunet, pretrained, segformer
+    from napari_segsuite.models.foreign import bundle, cellpose, mask2former, nnunet, pretrained, segformer, stardist
 
     for _ in range(3):  # archives of nnU-Net have folders around it
         inner = list(path.iterdir()) if path.is_dir() else []
@@ -158,6 +158,8 @@ def described(path: Path, form: Form) -> Described | None:
     for known, read in (
         (bundle.is_bundle, bundle.read),
         (nnunet.is_results, nnunet.read),
+        (stardist.is_model, stardist.read),
+        (cellpose.is_model, cellpose.read),
         (mask2former.is_checkpoint, mask2former.read),
         (pretrained.is_checkpoint, segformer.read),
     ):
@@ -193,7 +195,9 @@ def _from_file(path: Path, form: Form, new: Path, trusted: bool) -> ModelSpec:
 
     if path.suffix.lower() not in SUFFIXES:
         raise ModelError(
-            f"{path} is no model", f"a folder or zip file of BioImage.IO, a description (.yaml), or a file ending in {', '.join(SUFFIXES)}"
+            f"{path} is no model",
+            f"a folder or zip file of a package, a description (.yaml), a file ending in {', '.join(SUFFIXES)}, or weights of Cellpose",
+            "Of StarDist, add the folder that it is in." if path.suffix.lower() in (".h5", ".hdf5") else "",
         )
     draft = of_form(form, path.name)
     kind = SUFFIXES[path.suffix.lower()]
