@@ -277,7 +277,7 @@ def test_a_wish_that_cannot_be_meant_is_refused(segsuite: Segsuite, folder: Path
     ("wrong", "told"),
     [
         (["--out", ""], "argument --out: is empty"),
-        (["--out", "results.csv"], "'results.csv' is neither a folder nor a path ending in .ome.zarr, .tif, .png or .nii.gz"),
+        (["--out", "results.csv"], "'results.csv' is neither a folder nor a path ending in .ome.zarr, .tif, .png, .nii.gz or .dcm"),
         (["--out", "new.tif/"], "'new.tif/' ends like a folder and like a file"),
         (["--out", "results", "--min-sc", "0.5"], "unrecognized arguments: --min-sc 0.5"),
     ],

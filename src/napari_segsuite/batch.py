@@ -19,7 +19,7 @@ from napari_segsuite.io.faults import writing
 from napari_segsuite.io.place import make_folder, remove
 from napari_segsuite.models import load_spec
 from napari_segsuite.outputs import Batch as Batch
-from napari_segsuite.outputs import check_output, check_targets
+from napari_segsuite.outputs import check_output, check_result, check_targets
 from napari_segsuite.pairing import stem
 from napari_segsuite.resume import INPUT, identity, is_finished
 from napari_segsuite.types import Image, ModelSpec, Segmentation
@@ -118,6 +118,7 @@ def forecasts(inputs: Sequence[str | Path], batch: Batch, workers: int) -> Itera
         try:
             image = read(source, axes=batch.axes, scene=batch.scene)
             plan = resolve(image, batch.options, spec)
+            check_result(image, batch)
             yield {
                 "input": str(source),
                 "out": str(batch.paths_of(source)["labels"]),
@@ -159,6 +160,7 @@ def _segment(source: Path, batch: Batch, spec: ModelSpec, show: Show) -> Done:
     before = identity(source, batch.scene)
     image = read(source, axes=batch.axes, scene=batch.scene)
     plan = resolve(image, batch.options, spec)
+    check_result(image, batch)
     paths = batch.paths_of(source)
     finished = None if batch.overwrite else is_finished(paths, plan, before)
     if finished:

@@ -68,11 +68,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_segment(commands: Any) -> None:
     segment = command(commands, "segment", "segment files, patterns or folders")
-    segment.add_argument("inputs", nargs="+", metavar="INPUT", help="files, patterns such as 'plates/*.tif', or folders")
-    segment.add_argument("--out", type=output, required=True, help="a folder; or, for one input, a path ending in .ome.zarr or .tif")
+    segment.add_argument("inputs", nargs="+", metavar="INPUT", help="files, patterns such as 'plates/*.tif', or folders (of DICOM files: one image)")
+    segment.add_argument("--out", type=output, required=True, help="a folder; or, for one input, a path ending in .ome.zarr, .tif, ...")
     segment.add_argument("--format", choices=["tif", "ome-zarr"], help="of the labels in a folder [tif]")
     segment.add_argument("--axes", help="what the stored axes are, where a file does not say: letters of tczyx")
-    segment.add_argument("--scene", help="number or name of the image in files that hold several")
+    segment.add_argument("--scene", help="number or name of the image in files that hold several; of DICOM series the UID")
     segment.add_argument("--overwrite", action="store_true", help="do again what is done, and replace results that were made with other options")
     segment.add_argument("--zarr-version", choices=["0.5", "0.4"], help="version of OME-Zarr [0.5; inside an image's store, that of the image]")
     segment.add_argument("--workers", type=int, metavar="N", help="processes on this machine that work at once (for .ome.zarr results)")

@@ -9,21 +9,26 @@ from typing import Any
 
 import numpy as np
 
-from napari_segsuite.errors import OutputError
+from napari_segsuite.errors import OptionError, OutputError
 from napari_segsuite.flags import output, where
 from napari_segsuite.io import holds_labels, module_of, read, read_segmentation, write
+from napari_segsuite.io.inputs import source_of
 from napari_segsuite.io.place import canonical
 from napari_segsuite.io.volume import stored_type
 from napari_segsuite.terminal import say
 from napari_segsuite.types import SPATIAL, Image, Segmentation
 
-_NAMES = {"tiff": "TIFF", "ome_zarr": "OME-Zarr", "raster": "a picture file", "nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage"}
-_WORLD = ("nifti", "nrrd", "metaimage")
+_NAMES = {
+    "tiff": "TIFF", "ome_zarr": "OME-Zarr", "raster": "a picture file", "nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage",
+    "dicom": "DICOM",
+}  # fmt: skip
+_WORLD = ("nifti", "nrrd", "metaimage", "dicom")
 
 
 def convert(
-    source: Path, target: Path, *, labels: bool = False, axes: str | None = None, scene: int | str | None = None, overwrite: bool = False
-) -> list[str]:
+    source: Path, target: Path, *, labels: bool = False, axes: str | None = None, scene: int | str | None = None, series: Path | None = None,
+    overwrite: bool = False,
+) -> list[str]:  # fmt: skip
     """Write what is in one file to another of another format.
 
     Parameters
@@ -33,6 +38,8 @@ def convert(
         Take the pixels as labels where the file does not say that they are.
     axes, scene
         As in `io.read`.
+    series : Path, optional
+        DICOM series that labels belong to: they are laid on its grid, and a DICOM segmentation refers to it.
     overwrite : bool
 
     Returns
@@ -49,13 +56,24 @@ def convert(
         raise OutputError(f"{source} would be written over itself", "another path for the result")
     thing: Image | Segmentation
     if labels or _says_labels(source):
-        found = read_segmentation(source, axes=axes)
-        # So that a format with a geometry of its own can be given that of the file, bit for bit.
-        thing = replace(found, provenance={**found.provenance, "converted_from": str(source)})
+        thing = _labels(source, axes, scene, series)
+    elif series is not None:
+        raise OptionError(f"a series is for labels, and {source} is an image", "labels, or --labels where the file does not say that it holds some")
     else:
         thing = read(source, axes=axes, scene=scene)
     write(thing, target, overwrite=overwrite)
     return lost(thing, target)
+
+
+def _labels(source: Path, axes: str | None, scene: int | str | None, series: Path | None) -> Segmentation:
+    found = read_segmentation(source, axes=axes, scene=scene if source_of(source) == "dicom" else None)
+    # So that a format with a geometry of its own can be given that of the file, bit for bit.
+    told = {**found.provenance, "converted_from": str(source)}
+    if series is None:
+        return replace(found, provenance=told)
+    from napari_segsuite.io.dicom import on_series
+
+    return on_series(replace(found, provenance={**told, "series": str(series)}), series)
 
 
 def lost(thing: Image | Segmentation, target: Path) -> list[str]:
@@ -69,7 +87,8 @@ def lost(thing: Image | Segmentation, target: Path) -> list[str]:
     if kind == "raster" and any(unit != "pixel" for unit in thing.units):
         told.append(f"its sample sizes, which {name} has no words for; napari-segsuite finds them again")
     if isinstance(thing, Segmentation):
-        return told
+        before = thing.provenance.get("dicom", {})
+        return told + list(before.get("lost", ()) if before.get("source") == thing.provenance.get("converted_from") else ())
     if kind != "ome_zarr" and len(thing.levels) > 1:
         told.append(f"its {len(thing.levels) - 1} smaller levels; the finest is kept")
     before = np.dtype(thing.data.dtype).newbyteorder("=")
@@ -82,24 +101,27 @@ def lost(thing: Image | Segmentation, target: Path) -> list[str]:
 
 def add_convert(command: Any) -> None:
     """Add the arguments of the command."""
-    command.add_argument("source", type=where, metavar="IN", help="a file or store of any format that is read")
-    command.add_argument("target", type=output, metavar="OUT", help="a path ending in .ome.zarr, .tif, .png, .nii.gz, .nii, .nrrd or .mha")
+    command.add_argument("source", type=where, metavar="IN", help="a file, store or DICOM folder of any format that is read")
+    command.add_argument(
+        "target", type=output, metavar="OUT", help="a path ending in .ome.zarr, .tif, .png, .nii.gz, .nii, .nrrd, .mha, or .dcm for labels"
+    )
     command.add_argument("--labels", action="store_true", help="the pixels are labels, where the file does not say so itself")
     command.add_argument("--axes", help="what the stored axes are, where the file does not say: letters of tczyx")
-    command.add_argument("--scene", help="number or name of the image in a file that holds several")
+    command.add_argument("--scene", help="number or name of the image in a file that holds several, or of one segment of a DICOM segmentation")
+    command.add_argument("--series", type=where, metavar="DICOM", help="folder or file of the DICOM series that labels belong to, and lie on")
     command.add_argument("--overwrite", action="store_true", help="replace what is there")
     command.set_defaults(command=_convert)
 
 
 def _convert(args: argparse.Namespace) -> int:
     scene = int(args.scene) if args.scene and args.scene.isdecimal() else args.scene
-    told = convert(args.source, args.target, labels=args.labels, axes=args.axes, scene=scene, overwrite=args.overwrite)
+    told = convert(args.source, args.target, labels=args.labels, axes=args.axes, scene=scene, series=args.series, overwrite=args.overwrite)
     say("\n".join([f"{args.source} -> {args.target}", *(f"  lost: {one}" for one in told)]))
     return 0
 
 
 def _says_labels(path: Path) -> bool:
-    if module_of(path) != "ome_zarr":
+    if source_of(path) != "ome_zarr":
         return holds_labels(path)
     from napari_segsuite.io.ome_zarr import has_labels_metadata
 

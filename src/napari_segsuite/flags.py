@@ -68,7 +68,7 @@ def output(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("is empty; '.' is the current folder")
     if path.suffix.lower() in (".csv", ".json", ".txt", ".npy", ".gz", ".h5") and module_of(path) is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a folder nor a path ending in .ome.zarr, .tif, .png or .nii.gz")
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a folder nor a path ending in .ome.zarr, .tif, .png, .nii.gz or .dcm")
     known = {suffix for suffixes in MODULES.values() for suffix in suffixes}
     if module_of(path) is None and not path.is_dir() and not text.endswith(("/", "\\")) and (meant := _nearly("".join(path.suffixes[-2:]), known)):
         raise argparse.ArgumentTypeError(f"{text!r} ends nearly like {meant}; for a folder of this name write '{text}/'")

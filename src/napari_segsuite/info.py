@@ -11,7 +11,8 @@ import numpy as np
 from napari_segsuite.engine.layout import Layout
 from napari_segsuite.engine.work import FOLDER, Begun, Work, read_job
 from napari_segsuite.errors import InputError
-from napari_segsuite.io import label_store, read, read_segmentation
+from napari_segsuite.io import holds_labels, label_store, read, read_segmentation
+from napari_segsuite.io.inputs import source_of
 from napari_segsuite.io.ome_zarr import has_labels_metadata, names_of_labels
 from napari_segsuite.io.place import is_folder
 from napari_segsuite.models import load_spec
@@ -40,13 +41,13 @@ def info(path: Path) -> dict[str, Any]:
     InputError
         There is nothing that can be read.
     """
+    if source_of(path) == "dicom":
+        return _finished(path) if holds_labels(path) else _series(path)
     if is_folder(path) and label_store.is_unfinished(path):
         return _unfinished(path)
     if is_folder(path) and has_labels_metadata(path):
         return _finished(path)
-    image = read(path)
-    told = {"path": str(path), "kind": "image", "name": image.name, **_place(image.data, image), "channels": list(image.channels)}
-    return told | ({"labels": names_of_labels(path)} if is_folder(path) else {})
+    return _image(path) | ({"labels": names_of_labels(path)} if is_folder(path) else {})
 
 
 def text(told: dict[str, Any]) -> str:
@@ -56,6 +57,8 @@ def text(told: dict[str, Any]) -> str:
         size = " x ".join(f"{n} {a}" for n, a in zip(told["shape"], told["axes"], strict=True))
         voxel = " x ".join(f"{s:g}" for s, a in zip(told["scale"], told["axes"], strict=True) if a in SPATIAL)
         lines.append(f"  {size}, {told['dtype']}, voxel {voxel} {told['units'][-1]}")
+    if "files" in told:
+        lines.append(f"  {told['files']} DICOM file{'s' * (told['files'] > 1)}")
     if "segments" in told:
         lines.append(f"  {told['segments']} segments")
     if "chunks" in told:
@@ -78,6 +81,17 @@ def seams_text(seams: Mapping[str, Any]) -> str:
     objects = "1 object looks" if seams["straight_edges"] == 1 else f"{seams['straight_edges']} objects look"
     straight = f"; {objects} cut off, e.g. at {seams['examples'][0]}" if seams["straight_edges"] else ""
     return f"{seams['faces']} faces, {seams['pairs']} pairs joined{agreed}{straight}"
+
+
+def _series(path: Path) -> dict[str, Any]:
+    from napari_segsuite.io.dicom import files_of
+
+    return {**_image(path), "files": len(files_of(path))}
+
+
+def _image(path: Path) -> dict[str, Any]:
+    image = read(path)
+    return {"path": str(path), "kind": "image", "name": image.name, **_place(image.data, image), "channels": list(image.channels)}
 
 
 def _unfinished(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from napari_segsuite.io import module_of, sidecars_of
 from napari_segsuite.io.inputs import READ_ONLY, check_extra
 from napari_segsuite.io.place import canonical, from_there, is_remote, make_folder, put_remote, remove
 from napari_segsuite.pairing import stem
+from napari_segsuite.types import Image
 
 SUFFIX = {"tif": ".tif", "ome-zarr": ".ome.zarr"}
 
@@ -81,6 +82,14 @@ def check_output(batch: Batch) -> None:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise OutputError(f"folder {folder} cannot be written to: {why}", do="Choose another --out, or free the folder.") from error
+
+
+def check_result(image: Image, batch: Batch) -> None:
+    """Find out that labels of this image cannot be written in the format that is wished, before the work and not after it."""
+    if module_of(batch.out) == "dicom":
+        from napari_segsuite.io.dicom_source import check_source
+
+        check_source(image, batch.out)
 
 
 def _check_url(folder: Path) -> None:

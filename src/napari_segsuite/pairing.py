@@ -6,6 +6,7 @@ from pathlib import Path
 
 from napari_segsuite.errors import InputError
 from napari_segsuite.io import list_inputs, module_of
+from napari_segsuite.io.dicom_peek import is_series_folder
 from napari_segsuite.io.faults import check_is_there
 
 
@@ -49,7 +50,7 @@ def stem(path: Path) -> str:
 
 
 def _is_folder(path: Path) -> bool:
-    return path.is_dir() and module_of(path) is None
+    return path.is_dir() and module_of(path) is None and not is_series_folder(path)
 
 
 def _by_stem(folder: Path, *, ours: bool = True) -> dict[str, Path]:

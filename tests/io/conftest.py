@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from napari_segsuite.io.table import table_of
 from napari_segsuite.types import Class, Image, Segmentation
@@ -36,5 +39,49 @@ def make_image() -> Callable[..., Image]:
         names = tuple(f"dye {k}" for k in range(pixels.shape[axes.index("c")])) if "c" in axes else ()
         units = tuple("pixel" if a == "c" else "micrometer" for a in axes)
         return Image(**{"levels": (pixels,), "axes": axes, "channels": names, "units": units, **place, **fields})
+
+    return make
+
+
+@pytest.fixture
+def make_series() -> Callable[..., list[Path]]:
+    """Write a CT series, a file per slice; what `change` does to the header of slice k is up to the test."""
+
+    def make(
+        folder: Path,
+        data: NDArray[Any],
+        *,
+        origin: tuple[float, ...] = (-90.5, 126.25, -72.1),
+        directions: NDArray[Any] | None = None,
+        spacing: tuple[float, ...] = (0.8, 0.9, 3.0),
+        change: Callable[[Dataset, int], object] = lambda header, k: None,
+        order: tuple[int, ...] = (),
+    ) -> list[Path]:
+        folder.mkdir(parents=True, exist_ok=True)
+        columns = np.eye(3) if directions is None else np.asarray(directions, float)
+        uids = {name: generate_uid(None) for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")}
+        paths = []
+        for k in range(len(data)):
+            header = Dataset()
+            header.PatientName, header.PatientID, header.PatientBirthDate, header.PatientSex = "Doe^Jane", "4711", "19700101", "F"
+            for name, uid in uids.items():
+                setattr(header, name, uid)
+            header.SOPClassUID, header.SOPInstanceUID, header.Modality = CTImageStorage, generate_uid(None), "CT"
+            header.SeriesNumber, header.InstanceNumber, header.SeriesDescription = 3, k + 1, "thorax"
+            header.Rows, header.Columns = data.shape[1:]
+            header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
+            header.BitsAllocated = header.BitsStored = 8 * data.dtype.itemsize
+            header.HighBit, header.PixelRepresentation = header.BitsStored - 1, int(data.dtype.kind == "i")
+            header.PixelSpacing, header.SliceThickness = [spacing[1], spacing[0]], spacing[2]
+            header.ImageOrientationPatient = [round(float(v), 10) for v in columns[:, :2].T.ravel()]
+            header.ImagePositionPatient = [round(float(v), 10) for v in np.array(origin) + columns[:, 2] * spacing[2] * k]
+            header.PixelData = np.ascontiguousarray(data[k]).astype(data.dtype.newbyteorder("<")).tobytes()
+            change(header, k)
+            header.file_meta = FileMetaDataset()
+            header.file_meta.TransferSyntaxUID, header.file_meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, header.SOPClassUID
+            header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
+            paths.append(folder / f"IM{order[k] if order else k:04d}")
+            header.save_as(paths[-1], enforce_file_format=True)
+        return paths
 
     return make

@@ -171,6 +171,28 @@ def test_a_scan_lies_in_its_world_and_its_labels_go_back_on_the_same_grid(tmp_pa
     assert np.allclose(back.data_to_world(at), (up, -front, -right), atol=1e-5)
 
 
+def test_a_dicom_series_opens_by_its_folder_and_its_labels_go_back_as_a_segmentation(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(notification_manager, "dispatch", lambda note: said.append(str(note.message)))
+    folder = shared_data / "dicom_seg_dcmqi" / "ct-3slice"
+    (layer,) = opened(folder)
+    assert (layer.data.shape, layer.name, layer.units[0]) == ((3, 512, 512), "ct-3slice", "millimeter")
+    assert layer.data_to_world((2, 0, 0)) == pytest.approx((-126.690002, -226.800003, -235.199997))
+    (liver,) = opened(folder.parent / "liver.dcm")
+    assert isinstance(liver, Labels)
+    assert liver.data_to_world((0, 0, 0)) == pytest.approx(layer.data_to_world((0, 0, 0)))
+    liver.data[0, 0, 0] = 1
+    assert written(tmp_path / "liver.dcm", liver) == [str(tmp_path / "liver.dcm")]
+    back = io.read_segmentation(tmp_path / "liver.dcm")
+    assert (np.count_nonzero(back.labels), back.classes[0].name) == (107_099, "Liver")
+    assert files.get_reader(str(tmp_path / "nothing")) is None
+    assert said == []
+    opened(folder.parent / "partial_overlaps.dcm")
+    assert "partial_overlaps.dcm: segments overlap in 3134 voxels" in said[0]
+
+
 def test_a_store_is_not_overwritten(tmp_path: Path) -> None:
     written(tmp_path / "cells.ome.zarr", labels_layer(seed=1))
     with pytest.raises(OutputError, match="exists already"):
@@ -184,7 +206,7 @@ def test_a_name_without_suffix_gets_one(tmp_path: Path) -> None:
     assert files.write_labels(str(tmp_path / "cells"), *layer.as_layer_data_tuple()[:2]) == [str(tmp_path / "cells.tif")]
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "cells.mrc", "scan.dcm", "table.csv", "folder", "cells.npy"])
+@pytest.mark.parametrize("name", ["notes.txt", "cells.mrc", "scan.czi", "table.csv", "folder", "cells.npy"])
 def test_other_files_are_left_to_others(tmp_path: Path, plugin: PluginManager, name: str) -> None:
     path = tmp_path / name
     path.mkdir() if name == "folder" else path.touch()

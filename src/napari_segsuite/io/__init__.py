@@ -15,7 +15,7 @@ from typing import Any
 from napari_segsuite.errors import InputError, OutputError
 from napari_segsuite.io.commit import check_free, replacing
 from napari_segsuite.io.faults import check_is_there, reading, writing
-from napari_segsuite.io.inputs import OURS, check_extra, known, list_inputs, module_of, sidecars_of
+from napari_segsuite.io.inputs import OURS, check_extra, known, list_inputs, module_of, sidecars_of, source_of
 from napari_segsuite.io.place import is_remote, make_folder, place, remove
 from napari_segsuite.types import Image, Segmentation
 
@@ -28,12 +28,13 @@ def read(path: str | PathLike[str], *, axes: str | None = None, scene: int | str
     Parameters
     ----------
     path : str or path
-        TIFF, OME-TIFF, ImageJ TIFF, PNG, JPEG, NIfTI (with the extra ``medical``), NRRD, MetaImage, or an OME-Zarr or zarr folder, also one
-        inside another or at a URL such as ``s3://bucket/a.ome.zarr`` (with the extra ``remote``).
+        TIFF, OME-TIFF, ImageJ TIFF, PNG, JPEG, NIfTI (with the extra ``medical``), NRRD, MetaImage, DICOM (with ``medical``: a folder, or any file
+        of a series), or an OME-Zarr or zarr folder, also one inside another or at a URL such as ``s3://bucket/a.ome.zarr`` (with the extra
+        ``remote``).
     axes : str, optional
         What the stored axes are, one letter of ``tczyx`` each, where the file does not say or is wrong.
     scene : int or str, optional
-        Number or name of the image in a file that holds several.
+        Number or name of the image in a file that holds several; of a folder of several DICOM series, the series UID.
 
     Returns
     -------
@@ -51,7 +52,7 @@ def read(path: str | PathLike[str], *, axes: str | None = None, scene: int | str
     return _reader(path).read(path, axes=axes, scene=scene)  # type: ignore[no-any-return]
 
 
-def read_segmentation(path: str | PathLike[str], *, axes: str | None = None) -> Segmentation:
+def read_segmentation(path: str | PathLike[str], *, axes: str | None = None, scene: int | str | None = None) -> Segmentation:
     """Read labels, with the table, classes and provenance that were written with them.
 
     Parameters
@@ -61,6 +62,8 @@ def read_segmentation(path: str | PathLike[str], *, axes: str | None = None) -> 
         ``_run.json`` beside it are used, and failing that the table is computed from the labels.
     axes : str, optional
         As in `read`, for label images of others.
+    scene : int or str, optional
+        Number or name of one segment of a DICOM segmentation, of which several can lie on top of each other.
 
     Raises
     ------
@@ -69,6 +72,10 @@ def read_segmentation(path: str | PathLike[str], *, axes: str | None = None) -> 
     """
     path = place(path)
     module = _reader(path)
+    if module.__name__.endswith("dicom"):
+        return module.read_segmentation(path, axes=axes, scene=scene)  # type: ignore[no-any-return]
+    if scene is not None:
+        raise InputError(f"segments of {path} cannot be read one by one with scene={scene!r}", "a DICOM segmentation")
     if module.__name__.endswith("ome_zarr"):
         return module.read_segmentation(path, axes=axes)  # type: ignore[no-any-return]
     from napari_segsuite.io import labels
@@ -90,7 +97,7 @@ def write(thing: Image | Segmentation, path: str | PathLike[str], *, overwrite: 
     thing : Image or Segmentation
     path : str or path
         Also a URL. The suffix decides: ``.tif``, ``.ome.zarr``, ``.nii.gz``, ``.nrrd``, ``.mha``, or ``.png`` for what fits into one. For a
-        segmentation also ``STORE.ome.zarr/labels/NAME``, inside the store of its image.
+        segmentation also ``STORE.ome.zarr/labels/NAME``, inside the store of its image, and ``.dcm``, if it was made from a DICOM series.
     overwrite : bool
         Replace what is there; it is kept until the new one is whole.
     version : str, optional
@@ -173,10 +180,10 @@ def _run_json(segmentation: Segmentation) -> Mapping[str, Any]:
 def _reader(path: Path) -> Any:
     check_is_there(path)
     with reading(path):
-        name = module_of(path)
+        name = source_of(path)
     if name is None:
-        raise InputError(f"file {path} is not a kind of file that can be read", f"a file ending in {known()}, or a zarr folder")
-    if name != "ome_zarr" and path.is_dir():
+        raise InputError(f"file {path} is not a kind of file that can be read", f"a file ending in {known()}, a DICOM series, or a zarr folder")
+    if name not in ("ome_zarr", "dicom") and path.is_dir():
         raise InputError(f"{str(path)!r} is a folder", "an image file")
     if is_remote(path) and name != "ome_zarr":
         raise InputError(f"{path} is a file at a URL, of which only parts can be read where it is a zarr store", do="Copy it to a disk first.")

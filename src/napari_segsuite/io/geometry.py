@@ -85,11 +85,11 @@ def valid(size: Size | None) -> Size:
 
 
 def stem_of(path: Path) -> str:
-    """The name of a file without any of the suffixes that say its format.
+    """The name of a file without any of the suffixes that say its format; numbers, with which names of DICOM files end, are none.
 
-    >>> stem_of(Path("plates/a.b.ome.tif")), stem_of(Path("c.ome.zarr")), stem_of(Path("d.nii.gz"))
-    ('a.b', 'c', 'd')
+    >>> stem_of(Path("plates/a.b.ome.tif")), stem_of(Path("c.ome.zarr")), stem_of(Path("d.nii.gz")), stem_of(Path("CT.1.2.840"))
+    ('a.b', 'c', 'd', 'CT.1.2.840')
     """
-    stem = path.stem if path.suffix else path.name
+    stem = path.stem if path.suffix and not path.suffix[1:].isdecimal() else path.name
     ends = ".nii" if path.suffix.lower() == ".gz" else ".ome"
     return stem[: -len(ends)] if stem.lower().endswith(ends) else stem

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from napari_segsuite.errors import InputError, MissingExtra
+from napari_segsuite.io import dicom_peek
 from napari_segsuite.io.faults import check_is_there
 from napari_segsuite.io.geometry import stem_of
 from napari_segsuite.io.place import has_metadata, is_remote, names_in, place, service
@@ -19,14 +20,15 @@ MODULES = {
     "nifti": (".nii", ".nii.gz", ".hdr"),
     "nrrd": (".nrrd", ".nhdr"),
     "metaimage": (".mha", ".mhd"),
+    "dicom": (".dcm", ".dicom", ".ima"),
 }
 """Module of this package -> suffixes it reads."""
 
-NEEDS = {"nifti": "nibabel"}
+NEEDS = {"nifti": "nibabel", "dicom": "pydicom"}
 """Module of this package -> library of the extra `medical` that it needs."""
 
-READ_ONLY = (".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".hdr", ".nhdr", ".mhd")
-"""Suffixes of files that do not keep labels exactly, or that are one of two files."""
+READ_ONLY = (".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".hdr", ".nhdr", ".mhd", ".dicom", ".ima")
+"""Suffixes of files that do not keep labels exactly, that are one of two files, or that are read under this name only."""
 
 OURS = "_labels"
 """What the names of our own results end with, before the suffix."""
@@ -42,6 +44,12 @@ def module_of(path: Path) -> str | None:
     return by_suffix or ("ome_zarr" if _in_store(path) else None)
 
 
+def source_of(path: Path) -> str | None:
+    """Name the module that reads what is at `path`; other than with `module_of`, files without a suffix and folders are looked into for DICOM."""
+    found = module_of(path)
+    return found if found or is_remote(path) or not dicom_peek.holds_dicom(path) else "dicom"
+
+
 def check_extra(path: Path) -> None:
     """Complain now, and not after the work, when what reads or writes such a file is not installed.
 
@@ -49,7 +57,7 @@ def check_extra(path: Path) -> None:
     ------
     MissingExtra
     """
-    library = NEEDS.get(module_of(path) or "")
+    library = NEEDS.get(source_of(path) or "")
     if library is not None and importlib.util.find_spec(library) is None:
         raise MissingExtra(f"reading and writing {path.name}", "medical")
 
@@ -77,7 +85,8 @@ def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
     ----------
     inputs : sequence of str or Path
         A file or an ``.ome.zarr`` folder stands for itself; a pattern (``*``, ``?``, ``**``) and a folder stand for the readable images in
-        them, sorted, without our own results (``*_labels.*``) and hidden files.
+        them, sorted, without our own results (``*_labels.*``) and hidden files. A folder of DICOM files is one image, and so is each file of a
+        series in it (`dicom.whole`).
 
     Raises
     ------
@@ -99,13 +108,15 @@ def _expand(text: str) -> list[Path]:
     path = path.expanduser()
     if path.is_dir() and path.suffix.lower() != ".zarr":
         found = _images(path.iterdir(), skip_ours=True)
+        if dicom_peek.is_series_folder(path):
+            found = [path, *(p for p in found if source_of(p) != "dicom")]
         complaint = f"folder {path} holds no image that can be read"
     elif path.exists() or not glob.has_magic(text):
         if not path.exists():
             raise InputError(f"no file at {path}", do="Check the path.")
-        return [path]
+        return [_whole(path)]
     else:
-        found = _images((Path(p) for p in glob.glob(str(path), recursive=True)), skip_ours=OURS not in text)
+        found = [_whole(p) for p in _images((Path(p) for p in glob.glob(str(path), recursive=True)), skip_ours=OURS not in text)]
         complaint = f"no image matches {text!r}"
     if not found and path.is_dir() and has_metadata(path):
         return [path]
@@ -135,8 +146,18 @@ def _expand_url(path: Path) -> list[Path]:
 
 def _images(paths: Iterable[Path], *, skip_ours: bool) -> list[Path]:
     keep = [p for p in paths if not p.name.startswith(".") and not any(folder.suffix.lower() == ".zarr" for folder in p.parents)]
-    keep = [p for p in keep if (p.suffix.lower() == ".zarr" if p.is_dir() else module_of(p) not in (None, "ome_zarr"))]
-    return sorted(p for p in keep if not (skip_ours and stem_of(p).endswith(OURS)))
+    keep = [p for p in keep if (p.suffix.lower() == ".zarr" or dicom_peek.holds_dicom(p) if p.is_dir() else source_of(p) not in (None, "ome_zarr"))]
+    above = {folder for p in keep for folder in p.parents}  # of a tree of folders, those where the files lie
+    return sorted(p for p in keep if p not in above and not (skip_ours and stem_of(p).endswith(OURS)))
+
+
+def _whole(path: Path) -> Path:
+    """One path for all files of a DICOM series; other paths as they are."""
+    if not path.is_file() or source_of(path) != "dicom" or importlib.util.find_spec("pydicom") is None:
+        return path
+    from napari_segsuite.io import dicom
+
+    return dicom.whole(path)
 
 
 def _in_store(path: Path) -> bool:

@@ -75,8 +75,7 @@ def to_image(stored: Stored, path: Path, axes: str | None) -> Image:
         The file cannot hold what it declares, its affine is no affine, or `axes` do not fit.
     """
     check(stored.block)
-    stored = replace(stored, grid=replace(stored.grid, matrix=checked(stored.grid.matrix, path)))
-    letters, place = _told(stored, path) if axes is None else _wished(stored, path, axes)
+    letters, place = lettered(stored, path, axes)
     kept = [k for k, letter in enumerate(letters) if letter in place["axes"]]
     block = replace(stored.block, shape=tuple(stored.block.shape[k] for k in kept))
     _, order = order_of("".join(letters[k] for k in kept), place["axes"])
@@ -89,6 +88,18 @@ def to_image(stored: Stored, path: Path, axes: str | None) -> Image:
         levels=(data,), channels=names if len(names) == n else colours, rgb=bool(n) and bool(stored.record.get("rgb", stored.rgb)),
         name=str(stored.record.get("name") or stem_of(path)), source=str(path), **place,
     )  # fmt: skip
+
+
+def lettered(stored: Stored, path: Path, axes: str | None) -> tuple[str, dict[str, Any]]:
+    """The letters of the stored axes, fastest first, and the fields that put the image in its place.
+
+    Raises
+    ------
+    InputError
+        The affine is no affine, or `axes` do not fit.
+    """
+    stored = replace(stored, grid=replace(stored.grid, matrix=checked(stored.grid.matrix, path)))
+    return _told(stored, path) if axes is None else _wished(stored, path, axes)
 
 
 def check_scene(path: Path, scene: int | str | None) -> None:
@@ -121,7 +132,7 @@ def sizes_of(thing: Image | Segmentation) -> dict[str, int]:
 
 def origin_of(thing: Image | Segmentation) -> Path | None:
     """The file that an image was read from, or that labels were computed or converted from; None where that is not known or no file."""
-    told: Any = thing.source if isinstance(thing, Image) else thing.provenance.get("converted_from") or _planned(thing.provenance)
+    told: Any = thing.source if isinstance(thing, Image) else thing.provenance.get("converted_from") or planned(thing.provenance)
     return Path(told) if isinstance(told, str) and told and "://" not in told and "\0" not in told else None
 
 
@@ -157,7 +168,8 @@ def letters_for(thing: Image | Segmentation, spatial: str, more: str = "tc") -> 
     return "".join(a for a in spatial + more if a in thing.axes or a in SPATIAL)
 
 
-def _planned(provenance: Mapping[str, Any]) -> Any:
+def planned(provenance: Mapping[str, Any]) -> Any:
+    """The path of the image that a plan was made for; None where provenance holds none."""
     told: Any = provenance
     for name in ("plan", "image", "source"):
         told = told.get(name) if isinstance(told, Mapping) else None

@@ -12,6 +12,7 @@ from napari.utils.notifications import show_warning
 
 from napari_segsuite import io
 from napari_segsuite.errors import InputError
+from napari_segsuite.io.inputs import source_of
 from napari_segsuite.types import Image
 from napari_segsuite.viewer.layers import DEFAULTS, OURS, LayerData, from_image, image_of, sliceable
 from napari_segsuite.viewer.results import from_segmentation, segmentation_of
@@ -22,9 +23,8 @@ EDITABLE_BYTES = 2**30
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
     """Answer with a reader for files and stores that we know, and with None for stacks of files and for other folders."""
-    if not isinstance(path, str) or io.module_of(Path(path)) is None or (Path(path).is_dir() and io.module_of(Path(path)) != "ome_zarr"):
-        return None
-    return read_layers
+    kind = source_of(Path(path)) if isinstance(path, str) else None
+    return read_layers if kind is not None and (kind in ("ome_zarr", "dicom") or not Path(path).is_dir()) else None  # type: ignore[arg-type]
 
 
 def read_layers(path: str | Sequence[str]) -> list[LayerData]:
@@ -36,7 +36,7 @@ def read_layers(path: str | Sequence[str]) -> list[LayerData]:
         The file is missing, damaged or holds several images.
     """
     where = Path(str(path))
-    if io.module_of(where) == "ome_zarr":
+    if source_of(where) == "ome_zarr":
         return _store_layers(where)
     return [_labels_layer(where)] if _holds_segmentation(where) else from_image(_image(where))
 
@@ -84,7 +84,7 @@ def _store_layers(path: Path) -> list[LayerData]:
 
 def _holds_segmentation(path: Path) -> bool:
     """Whether a file or store says of itself that it is labels."""
-    if io.module_of(path) != "ome_zarr":
+    if source_of(path) != "ome_zarr":
         return io.holds_labels(path)
     from napari_segsuite.io import ngff, store
 
@@ -93,6 +93,8 @@ def _holds_segmentation(path: Path) -> bool:
 
 def _labels_layer(path: Path) -> LayerData:
     segmentation = io.read_segmentation(path)
+    for notice in segmentation.provenance.get("dicom", {}).get("lost", ()):
+        show_warning(f"{path.name}: {notice}.")
     data, meta, kind = from_segmentation(segmentation)
     meta["metadata"][OURS]["source"] = str(path)
     if np.prod(data.shape, dtype=float) * np.dtype(data.dtype).itemsize <= EDITABLE_BYTES:
