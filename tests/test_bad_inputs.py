@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from napari_segsuite import segment
+from napari_segsuite import read_segmentation, segment
 from napari_segsuite.arrays import as_image
-from napari_segsuite.errors import SegsuiteError
+from napari_segsuite.cli import main
+from napari_segsuite.errors import InputError, SegsuiteError
 from napari_segsuite.io.overlay import overlay
+from napari_segsuite.synthetic import nuclei
 
 Array = NDArray[Any]
 
@@ -94,7 +101,8 @@ def test_a_constant_image_holds_nothing(model: str, value: Any) -> None:
     assert time.process_time() - started < 5
     assert not answer.labels.any()
     assert len(answer.segments["id"]) == 0
-    assert answer.provenance["notices"] == []
+    (told,) = answer.provenance["notices"]
+    assert told.startswith("the image has one value only (")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -184,3 +192,44 @@ def test_what_is_no_image_is_refused_in_words(array: Any, axes: str | None, text
     with pytest.raises(SegsuiteError) as caught:
         segment(array, "otsu", axes=axes)
     assert str(caught.value).startswith(text)
+
+
+def test_a_constant_channel_among_good_ones_is_told() -> None:
+    pixels, _ = nuclei((64, 80), "yx", seed=1)
+    image = replace(as_image(np.stack([pixels, np.full_like(pixels, 7), pixels]), "cyx"), channels=("DAPI", "GFP", "RFP"))
+    found = segment(image, "nuclei", channels=("DAPI", "GFP", "RFP"))
+    assert found.provenance["notices"] == ["channel 'GFP' has one value only (7)"]
+
+
+def test_saturated_pixels_are_told_and_few_greys_are_not() -> None:
+    pixels, labels = nuclei((64, 80), "yx", seed=1)
+    bright = np.minimum(pixels.astype(float), np.percentile(pixels, 80)).astype(pixels.dtype)
+    (told,) = segment(bright, "otsu").provenance["notices"]
+    assert re.match(r"the image is saturated: 2\d % of it has the largest value", told)
+    for fine in (pixels, (labels > 0).astype(np.uint8), labels, (pixels / pixels.max() * 5).astype(np.uint8)):
+        assert not segment(fine, "otsu").provenance["notices"]
+
+
+@pytest.mark.parametrize("scale", [(0.0, 1.0), (-0.5, 0.5), (float("nan"), 1.0), (float("inf"), 1.0)])
+def test_a_size_that_no_voxel_has_is_refused(scale: tuple[float, float]) -> None:
+    image = replace(as_image(np.eye(20)), scale=scale, units=("micrometer", "micrometer"))
+    with pytest.raises(InputError, match=r"The voxels of 'image' have the size .* Needed: sizes above 0\."):
+        segment(image, "otsu")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations("tzyx"))[::3])
+def test_axes_may_come_in_any_order(order: tuple[str, ...]) -> None:
+    """A phantom whose axes are told apart by their lengths."""
+    pixels, _ = nuclei((6, 20, 30), "zyx", seed=1)
+    series = np.stack([pixels, pixels[:, ::-1]])
+    expected = segment(series, "otsu", axes="tzyx")
+    found = segment(series.transpose(["tzyx".index(a) for a in order]), "otsu", axes="".join(order))
+    assert found.axes == "tzyx"
+    np.testing.assert_array_equal(np.asarray(found.labels), np.asarray(expected.labels))
+
+
+@pytest.mark.parametrize("name", ["a #1 ü😀.tif", "%20.tif", "it's [1].tif", "x" * 200 + ".tif", " spaces .tif"])
+def test_files_may_have_any_name(name: str, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / name, nuclei((64, 80), "yx", seed=1)[0])
+    assert main(["segment", str(tmp_path / name), "--model", "otsu", "--out", str(tmp_path / "out")]) == 0
+    assert len(read_segmentation(tmp_path / "out" / f"{name[:-4]}_labels.tif").segments["id"])

@@ -65,7 +65,7 @@ def segmented(image: Image, model: Model, **options: Any) -> Segmentation:
 def limits(data: Any, axes: str, model: str = "otsu", **options: Any) -> tuple[tuple[float, float], ...]:
     image = arrays.as_image(data, axes)
     spec = replace(load_spec("otsu"), normalize={"method": "percentiles", "values": [1.0, 99.0]}) if model != "otsu" else load_spec("otsu")
-    return measure.limits(image, resolve(image, Options.from_json({"model": "otsu", **options}), spec), spec)
+    return measure.measured(resolve(image, Options.from_json({"model": "otsu", **options}), spec), image, spec).limits
 
 
 @pytest.mark.parametrize("largest", [2**22, 2**10])
@@ -141,7 +141,7 @@ def test_a_method_that_does_not_exist_is_told() -> None:
     with pytest.raises(
         ModelError, match=r"Model 'otsu' asks for the normalisation 'magic'\. Needed: one of percentiles, otsu, clusters, mixture, mean_std, none\."
     ):
-        measure.limits(image, resolve(image, Options(model="otsu"), spec), spec)
+        measure.measured(resolve(image, Options(model="otsu"), spec), image, spec)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, np.float16, np.float32, np.float64])

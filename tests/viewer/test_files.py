@@ -244,3 +244,15 @@ def test_npe2_reads_what_npe2_writes(tmp_path: Path, plugin: Any) -> None:
     written(tmp_path / "cells.tif", labels_layer())
     (layer,) = read([str(tmp_path / "cells.tif")], stack=False, plugin_name=NAME)
     assert layer[-1] == "labels"
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_labels_of_few_bits_have_room_for_more_numbers(kind: type[np.generic], tmp_path: Path) -> None:
+    """In 8 bits the number after 255 would be 0."""
+    labels = np.zeros((20, 20), kind)
+    labels[2:5, 2:5] = np.iinfo(kind).max
+    path = files.write_labels(str(tmp_path / "a.tif"), labels, {"name": "a"})[0]
+    ((data, _, _),) = files.read_layers(path)
+    data[10:12, 10:12] = int(np.iinfo(kind).max) + 1
+    again = files.write_labels(str(tmp_path / "b.tif"), data, {"name": "b"})[0]
+    assert sorted(np.unique(np.asarray(io.read_segmentation(again).labels)).tolist()) == [0, np.iinfo(kind).max, int(np.iinfo(kind).max) + 1]

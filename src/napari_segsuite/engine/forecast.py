@@ -75,7 +75,7 @@ def _trial(plan: Plan, image: Image, layout: Layout) -> dict[str, Any]:
     from napari_segsuite.engine.reader import Reader
 
     model = chunk.model_of(plan)
-    plan = replace(plan, limits=measure.limits(image, plan, model.spec))
+    plan = measure.measured(plan, image, model.spec)
     frame, tile = layout.tile(int(np.ravel_multi_index([n // 2 for n in layout.tile_shape], layout.tile_shape)))
     own = layout.grids.own(tile.core)
     torch = sys.modules.get("torch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,12 @@ LARGEST = 2**22
 BLOCKS = 64
 
 
-def limits(image: Image, plan: Plan, spec: ModelSpec) -> tuple[tuple[float, float], ...]:
-    """Find the values that become 0 and 1, per chosen channel, over the whole image with all its frames.
+SATURATED = 0.05
+"""Share of the voxels at the largest value from which on a channel is called saturated."""
+
+
+def measured(plan: Plan, image: Image, spec: ModelSpec) -> Plan:
+    """Fill in the values that become 0 and 1, per chosen channel, over the whole image with all its frames; and what is odd about the pixels.
 
     Raises
     ------
@@ -30,11 +35,34 @@ def limits(image: Image, plan: Plan, spec: ModelSpec) -> tuple[tuple[float, floa
     if method not in arrays.METHODS:
         raise ModelError(f"model {spec.name!r} asks for the normalisation {method!r}", f"one of {', '.join(arrays.METHODS)}")
     if method == "none":
-        return ((0.0, 1.0),) * len(plan.channels)
-    if not spec.normalize.get("joint"):
-        return tuple(_limits(sample(image, channel), spec) for channel in plan.channels)
-    together = np.concatenate([sample(image, channel).ravel() for channel in plan.channels])
-    return (_limits(together, spec),) * len(plan.channels)
+        return replace(plan, limits=((0.0, 1.0),) * len(plan.channels))
+    samples = [sample(image, channel) for channel in plan.channels]
+    if spec.normalize.get("joint"):
+        found = (_limits(np.concatenate([s.ravel() for s in samples]), spec),) * len(samples)
+    else:
+        found = tuple(_limits(s, spec) for s in samples)
+    told = [_remark(s, _name(image, c)) for s, c in zip(samples, plan.channels, strict=True)]
+    return replace(plan, limits=found, notices=tuple(dict.fromkeys((*plan.notices, *filter(None, told)))))
+
+
+def _remark(values: NDArray[Any], name: str) -> str:
+    """What is odd about a channel, in a sentence; nothing where nothing is."""
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values.ravel()
+    if not len(finite):
+        return ""
+    top, bottom = finite.max(), finite.min()
+    if top == bottom:
+        return f"{name} has one value only ({top:g})"
+    share = np.count_nonzero(finite == top) / len(finite)
+    below = finite[finite < top]
+    # Labels, masks and pictures of few greys have large shares of every value; what is cut off has a peak at the end.
+    if share > SATURATED and len(np.unique(below[: 2**16])) > 16 and np.count_nonzero(below == below.max()) < share * len(finite) / 3:
+        return f"{name} is saturated: {100 * share:.0f} % of it has the largest value ({top:g}), and nothing can be told apart there"
+    return ""
+
+
+def _name(image: Image, channel: int) -> str:
+    return f"channel {image.channels[channel]!r}" if len(image.channels) > 1 else "the image"
 
 
 def _limits(values: NDArray[Any], spec: ModelSpec) -> tuple[float, float]:

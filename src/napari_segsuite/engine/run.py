@@ -3,7 +3,7 @@
 It imports no torch: with an executor of processes, all that is heavy happens there. Progress is ``yield``, the result is ``return``,
 cancel is ``close()``.
 
-1. `measure.limits`  contrast constants of the whole image, once
+1. `measure.measured`  contrast constants of the whole image, once
 2. `chunk.label`     every chunk of every frame, in any order, here or in the executor
 3. `link.link`       per frame: join pieces, number segments
 4. `gather.Frames`   final labels and table, frame after frame
@@ -15,7 +15,6 @@ import concurrent.futures as cf
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,7 +151,7 @@ def _drain(plan: Plan, image: Image, at: At, counter: Path) -> Labelled:
 def _measured(plan: Plan, image: Image, spec: ModelSpec) -> Plan:
     from napari_segsuite.engine import measure
 
-    return replace(plan, limits=measure.limits(image, plan, spec))
+    return measure.measured(plan, image, spec)
 
 
 def _collect(plan: Plan, image: Image, spec: ModelSpec, chunks: Iterator[Told]) -> Generator[Progress, None, gather.Frames]:

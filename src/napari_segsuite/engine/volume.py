@@ -163,7 +163,7 @@ def _begun(
 def _measured(plan: Plan, image: Image, spec: ModelSpec) -> Plan:
     from napari_segsuite.engine import measure
 
-    return replace(plan, limits=measure.limits(image, plan, spec))
+    return measure.measured(plan, image, spec)
 
 
 def _checked(job: Job) -> dict[str, Any]:

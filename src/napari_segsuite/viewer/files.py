@@ -98,7 +98,9 @@ def _labels_layer(path: Path) -> LayerData:
     data, meta, kind = from_segmentation(segmentation)
     meta["metadata"][OURS]["source"] = str(path)
     if np.prod(data.shape, dtype=float) * np.dtype(data.dtype).itemsize <= EDITABLE_BYTES:
-        return np.asarray(data), meta, kind  # painting on an array on disk would write through at once
+        array = np.asarray(data)  # painting on an array on disk would write through at once
+        # Room for numbers that are painted: in 8 or 16 bits the next one could begin again at 0.
+        return (array.astype(np.int32) if array.dtype.itemsize < 4 else array), meta, kind
     levels = [sliceable(level) for level in io.read(path).levels]
     return (levels, {**meta, "multiscale": True}, kind) if len(levels) > 1 else (levels[0], meta, kind)
 

@@ -102,7 +102,7 @@ def segment(plan: Plan, image: Image, part: Part, child: Child) -> Generator[Pro
     started = time.perf_counter()
     spec, at = plan.spec_of(load_spec(plan.options.model)), part.at(plan)
     yield MEASURING
-    plan = replace(plan, limits=measure.limits(image, plan, spec))
+    plan = measure.measured(plan, image, spec)
     with scratch() as folder, child.executor() as executor:
         near = cut(image, plan, spec, at, folder)
         counter = folder / "tiles.count"
