@@ -35,7 +35,7 @@ LIGHT = (
     ),
     *named(
         "engine",
-        "forecast gather growing join layout link lock measure options pixels plan progress reader run schedule "
+        "forecast gather growing join layout link lock measure options pixels plan progress prompts reader run schedule "
         "scratch self_check source tasks tiles volume work zoom",
     ),
     *named(
@@ -47,10 +47,11 @@ LIGHT = (
     ),
     *named("metrics", "objects scores table voxels"),
     *named("models", "classes classical families grown orthogonal seeded superpixels together"),
+    *named("models.prompts", "geodesic nested"),
     *named(
         "models.foreign",
-        "archive fields form home keras_file mask2former_net monai_config monai_nets monai_transforms nnunet_nets onnx_file rdf segformer_net "
-        "stardist_config stardist_rays tensors",
+        "archive fields form home keras_file mask2former_net monai_config monai_nets monai_transforms nnunet_nets onnx_file rdf sam_net "
+        "segformer_net stardist_config stardist_rays tensors",
     ),
     *named("training", "classes options"),
 )
@@ -61,7 +62,7 @@ HEAVY = (
     *named(
         "models.foreign",
         "built bundle cellpose cellpose_net cellpose_sam check described draft grid join mask2former model network nnunet pickles pretrained "
-        "processing queries segformer sources stardist stardist_net store whole",
+        "processing queries sam sam_masks sam_prompts segformer sources stardist stardist_net store whole",
     ),
     *named("models.families", "detection headed monai smp")[1:],
     *named("training", "appraise augment card data design fit job losses nuclei nuclei3d recipe record samples shapes volumes"),
@@ -69,8 +70,8 @@ HEAVY = (
 VIEWER = (
     *named(
         "viewer",
-        "adding appraise cards catalogue child editors files forecast form growth layers models_dock panel pickers results samples segment segments "
-        "segments_dock segments_view settings "
+        "adding appraise asking cards catalogue child clicks editors files forecast form growth layers models_dock painted panel pickers "
+        "prompts_dock prompts_panel results samples segment segments segments_dock segments_view settings "
         "preview shelf shelves show shown stores target tries view words worker",
     ),
 )

@@ -66,7 +66,7 @@ def segment(
     from napari_segsuite.io.place import place
     from napari_segsuite.models import load_spec
 
-    found = image if isinstance(image, Image) else _image(image, axes)
+    found = image if isinstance(image, Image) else image_of(image, axes)
     given = None if isinstance(model, str) else model
     spec = load_spec(model) if isinstance(model, str) else model.spec
     plan = resolve(found, Options.from_json({"model": model if isinstance(model, str) else spec.name, **options}), spec)
@@ -93,7 +93,8 @@ def _grown(plan: Plan, image: Image, out: Path, **more: Any) -> Segmentation:
     return result(run(plan, image, out=out, source=source, **more))
 
 
-def _image(image: Any, axes: str | None) -> Image:
+def image_of(image: Any, axes: str | None) -> Image:
+    """An image out of an array, or out of what a path or URL leads to."""
     if isinstance(image, (str, PathLike)):
         from napari_segsuite.io import read
 

@@ -26,7 +26,7 @@ ENSEMBLE = "ensemble"
 """The name of a network that is the mean of several models, whose folders lie in this one."""
 FOREIGN = (
     "onnx", "torchscript", "pt2", "pytorch_state_dict", "monai", "nnunet", "transformers_segformer", "transformers_mask2former", "stardist",
-    "cellpose", "cellpose_sam",
+    "cellpose", "cellpose_sam", "transformers_sam",
 )  # fmt: skip
 """Networks of others (`foreign.network`), whose files lie beside ``model.json`` as they came."""
 

@@ -15,11 +15,12 @@ from torch.overrides import TorchFunctionMode
 
 from napari_segsuite.errors import MissingExtra, ModelError
 from napari_segsuite.models.folder import check_finite, fill
-from napari_segsuite.models.foreign import cellpose_net, cellpose_sam, keras_file, mask2former_net, segformer_net
+from napari_segsuite.models.foreign import cellpose_net, cellpose_sam, keras_file, mask2former_net, sam_net, segformer_net
 from napari_segsuite.models.foreign.fields import Fields, line
 from napari_segsuite.models.foreign.monai_nets import arguments
 from napari_segsuite.models.foreign.nnunet_nets import LAYERS, checked
 from napari_segsuite.models.foreign.pickles import checkpoint, state, weights_in
+from napari_segsuite.models.foreign.sam_masks import Automatic
 
 MAX_WEIGHTS = 2**29
 """Numbers that a network may have."""
@@ -122,6 +123,17 @@ def _cellpose(net: Mapping[str, Any], paths: Mapping[str, Path]) -> nn.Module:
     network = bounded(lambda: made(**kwargs), "of Cellpose", "")
     fill(network, cellpose_net.kept(state(path)), path)
     return cellpose_net.Filled(network, channels, inputs)
+
+
+def _sam(net: Mapping[str, Any], paths: Mapping[str, Path]) -> nn.Module:
+    told = net["objects"]
+    kwargs = sam_net.arguments(Fields(Path("model.json"), "net.kwargs", dict(net["kwargs"])))
+
+    def config(library: Any) -> Any:
+        parts = {"vision_config": "SamVisionConfig", "prompt_encoder_config": "SamPromptEncoderConfig", "mask_decoder_config": "SamMaskDecoderConfig"}
+        return library.SamConfig(**{part: getattr(library, name)(**kwargs[part]) for part, name in parts.items()})
+
+    return Automatic(_transformers(paths[net["file"]], sam_net.NETWORK, config), int(told["points"]), float(told["stability"]))
 
 
 def _transformers(path: Path, name: str, config: Callable[[Any], Any]) -> nn.Module:
@@ -234,5 +246,6 @@ LIBRARIES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Path]], nn.Mod
     "stardist": _stardist,
     "cellpose": _cellpose,
     "cellpose_sam": _cellpose,
+    "transformers_sam": _sam,
 }
 """What builds a kind of network."""

@@ -11,12 +11,15 @@ from torch import Tensor, nn
 
 from napari_segsuite.arrays import mirror
 from napari_segsuite.errors import ModelError
-from napari_segsuite.models.foreign import queries, whole
+from napari_segsuite.models.foreign import queries, sam_masks, whole
 from napari_segsuite.models.foreign.fields import line
 from napari_segsuite.models.foreign.network import opened, valid
 from napari_segsuite.models.foreign.processing import apply
 from napari_segsuite.models.torch_model import TorchModel, pick_device
 from napari_segsuite.types import Head, ModelSpec
+
+READERS = {"queries": queries, "masks": sam_masks}
+"""Who makes objects of an answer, by its layout; all others are those of `whole`."""
 
 
 def load(folder: Path, spec: ModelSpec, *, device: str, flips: bool) -> TorchModel:
@@ -87,7 +90,7 @@ class Foreign(nn.Module):
 
     def _whole(self, answers: list[Tensor], size: Sequence[int], shape: Sequence[int]) -> dict[str, Any]:
         told = self.net["objects"]
-        found: dict[str, Any] = (queries if told["layout"] == "queries" else whole).read(told, answers, size, shape)
+        found: dict[str, Any] = READERS.get(told["layout"], whole).read(told, answers, size, shape)
         wrong = [head.name for head in self.spec.heads if head.name not in found or found[head.name].shape[1] != head.channels]
         if wrong:
             raise ModelError(f"model {self.spec.name!r} does not answer with the map {wrong[0]!r} as model.json says", do="Add the model again.")

@@ -62,10 +62,10 @@ def normalization_of(folder: Path, pixels: Fields | None, form: Form, channels: 
         return normalization(form.normalize)
     if pixels is None:
         raise ModelError(f"{folder} has no {PIXELS}", "this file, which says how pixels are scaled", "Say it with --normalize.")
-    return {"method": "none", "cut": None}, _scaled(pixels, channels)
+    return {"method": "none", "cut": None}, scaled(pixels, channels)
 
 
-def _scaled(told: Fields, channels: int) -> list[dict[str, Any]]:
+def scaled(told: Fields, channels: int) -> list[dict[str, Any]]:
     """The steps that pixels go through: times a factor, minus a mean, by a deviation."""
     factor = told.finite("rescale_factor", told.value("rescale_factor", 1 / 255)) if told.value("do_rescale", True) else 1.0
     mean, deviation = (0.0,) * channels, (1.0,) * channels

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from napari_segsuite.models.foreign import mask2former_net
+from napari_segsuite.models.foreign import mask2former_net, sam_net
 from napari_segsuite.models.foreign.described import Described, classes_of, interface, ordered
 from napari_segsuite.models.foreign.draft import Draft, channels_of
 from napari_segsuite.models.foreign.fields import Fields
@@ -32,7 +32,7 @@ def read(folder: Path, form: Form) -> Described:
     """
     told = config_of(folder)
     if told.value("architectures", None) != [NETWORK]:
-        told.wrong("architectures", told.value("architectures", None), f"['{NETWORK}'] or ['{mask2former_net.NETWORK}']")
+        told.wrong("architectures", told.value("architectures", None), f"['{NETWORK}'], ['{mask2former_net.NETWORK}'] or ['{sam_net.NETWORK}']")
     kwargs = arguments(Fields(told.path, "", {key: told.told[key] for key in (*ONE, *FEW) if key in told.told}))
     names = names_of(told)
     channels = kwargs["num_channels"]

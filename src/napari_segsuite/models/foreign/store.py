@@ -21,6 +21,7 @@ from napari_segsuite.models.foreign.described import Described
 from napari_segsuite.models.foreign.form import Form, overlaid, read_form
 from napari_segsuite.models.foreign.network import SUFFIXES, needs, opened, shapes
 from napari_segsuite.models.foreign.sources import PACKAGE, copy, found, gathered, net_of, tests_of
+from napari_segsuite.models.prompts import SAM
 from napari_segsuite.types import ModelSpec
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def copied(path: Path, spec: ModelSpec, new: Path) -> Path:
 
 def described(path: Path, form: Form) -> Described | None:
     """What a folder says of its model, where it is of a format that says everything; None for all others."""
-    from napari_segsuite.models.foreign import bundle, cellpose, mask2former, nnunet, pretrained, segformer, stardist
+    from napari_segsuite.models.foreign import bundle, cellpose, mask2former, nnunet, pretrained, sam, segformer, stardist
 
     for _ in range(3):  # archives of nnU-Net have folders around it
         inner = list(path.iterdir()) if path.is_dir() else []
@@ -161,6 +162,7 @@ def described(path: Path, form: Form) -> Described | None:
         (stardist.is_model, stardist.read),
         (cellpose.is_model, cellpose.read),
         (mask2former.is_checkpoint, mask2former.read),
+        (sam.is_checkpoint, sam.read),
         (pretrained.is_checkpoint, segformer.read),
     ):
         if known(path):
@@ -211,7 +213,7 @@ def _finished(draft: Draft, form: Form, net: dict[str, Any], new: Path, trusted:
     """Run the network once on nothing, to see what it answers with."""
     import torch
 
-    from napari_segsuite.models.foreign import queries, whole
+    from napari_segsuite.models.foreign import queries, sam, whole
     from napari_segsuite.models.foreign.draft import declared, finished
 
     _allow(net, new.name, trusted)
@@ -219,6 +221,8 @@ def _finished(draft: Draft, form: Form, net: dict[str, Any], new: Path, trusted:
     inputs: Any = getattr(network, "inputs", None)
     if inputs and not draft.outputs:
         draft = declared(draft, inputs[0].shape)
+    if net["name"] == SAM:
+        return sam.finished(draft, form, (), net, new.name)
     finish = queries.finished if "objects" in net else whole.finished if form.layout else finished
     return finish(draft, form, shapes(network, draft.input), net, new.name)
 

@@ -1,0 +1,244 @@
+"""The layers in which a user says which object is meant: points on it and beside it, a box around it; and the outline of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels, Layer, Points, Shapes
+from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.transforms import Affine
+from numpy.typing import NDArray
+
+from napari_segsuite.models.prompts import Prompt
+from napari_segsuite.types import Image
+from napari_segsuite.viewer.results import laid_on
+
+OBJECT, BACKGROUND, BOX = "object", "background", "box"
+COLORS = {OBJECT: (0.2, 1.0, 0.3, 1.0), BACKGROUND: (1.0, 0.25, 0.2, 1.0)}
+OUTLINE = (0.1, 0.9, 1.0, 1.0)
+MEANS = "means"
+"""Column of the points' features that says what each is."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a user says: places in voxels of a layer's data, without its channels."""
+
+    points: tuple[tuple[float, ...], ...]
+    marks: tuple[bool, ...]
+    box: tuple[tuple[float, float], ...] | None
+
+    def prompt(self, axes: str, looked: str, frame: dict[str, int]) -> Prompt:
+        """The same as a prompt.
+
+        Parameters
+        ----------
+        axes : str
+            Of the places.
+        looked : str
+            Those that the backend looks along.
+        frame : mapping of axis to int
+            Where the others are; places elsewhere are left out.
+        """
+        at = [axes.index(a) for a in looked]
+        rest = [(axes.index(a), k) for a, k in frame.items()]
+        here = [n for n, point in enumerate(self.points) if all(round(point[i]) == k for i, k in rest)]
+        box = self.box
+        if box is not None and not all(box[i][0] <= k < box[i][1] for i, k in rest):
+            box = None
+        return Prompt(
+            tuple(tuple(self.points[n][i] for i in at) for n in here),
+            tuple(self.marks[n] for n in here),
+            None if box is None else tuple(box[i] for i in at),
+        )
+
+
+class Clicks:
+    """The layers of a dock in its viewer.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+    changed : callable
+        Called when something else is said.
+    keys : mapping of key to callable
+        Bound to both layers.
+    """
+
+    def __init__(self, viewer: Any, changed: Callable[[], None], keys: dict[str, Callable[[], None]]) -> None:
+        self._viewer, self._changed, self._keys = viewer, changed, keys
+        self._image: Layer | None = None
+        self._axes = ""
+        self._where: dict[str, Any] = {}
+        self.points: Points | None = None
+        self.shapes: Shapes | None = None
+        self.outline: Labels | None = None
+
+    def on(self, layer: Layer, axes: str, image: Image) -> None:
+        """Say something of another image from now on; layers on the one before are taken away."""
+        where = laid_on([], image.axes.replace("c", ""), image, layer, axes)[1]
+        if layer is not self._image or axes != self._axes or not _alike(where, self._where):
+            self.close()
+        self._image, self._axes, self._where = layer, axes, where
+
+    def tool(self, name: str) -> None:
+        """Let the mouse say something of this kind."""
+        if name == BOX:
+            self._activate(self._shapes(), "add_rectangle")
+        else:
+            points = self._points()
+            points.selected_data = set()
+            points.feature_defaults = {MEANS: name}
+            points.current_face_color = np.array(COLORS[name])
+            self._activate(points, "add")
+
+    def said(self) -> Said:
+        """What is said now."""
+        points: tuple[tuple[float, ...], ...] = ()
+        marks: tuple[bool, ...] = ()
+        box = None
+        if (layer := self._there(self.points)) is not None and len(layer.data):
+            points = tuple(tuple(map(float, point)) for point in layer.data)
+            marks = tuple(str(means) != BACKGROUND for means in layer.features[MEANS])
+        if (layer := self._there(self.shapes)) is not None and len(layer.data):
+            corners = np.asarray(layer.data[-1])
+            low, high = corners.min(0) + 0.5, corners.max(0) + 0.5
+            flat = high - low < 1e-6  # along the axes that the rectangle does not reach along
+            low, high = np.where(flat, np.floor(low), low), np.where(flat, np.floor(low) + 1, high)
+            if (high - low >= 1).all():
+                box = tuple((float(a), float(b)) for a, b in zip(low, high, strict=True))
+        return Said(points, marks, box)
+
+    def clear(self) -> None:
+        """Forget what was said."""
+        for layer in (self._there(self.points), self._there(self.shapes)):
+            if layer is not None and len(layer.data):
+                with layer.events.data.blocker(self._edited):
+                    layer.selected_data = set(range(len(layer.data)))
+                    layer.remove_selected()
+        self.hide()
+
+    def hide(self) -> None:
+        """Show no outline."""
+        if (layer := self._there(self.outline)) is not None:
+            layer.visible = False
+
+    def show(self, region: NDArray[np.bool_], start: tuple[int, ...]) -> None:
+        """Outline an object.
+
+        Parameters
+        ----------
+        region : bool array
+            With the axes of the layer's data, without its channels.
+        start : tuple of int
+            Where its first voxel lies.
+        """
+        places = np.nonzero(region)
+        low = [max(int(line.min()) - 1, 0) for line in places]
+        cut = region[tuple(slice(a, int(line.max()) + 2) for a, line in zip(low, places, strict=True))].astype(np.uint8)
+        step = Affine(scale=self._where["scale"], rotate=self._where["rotate"], shear=self._where["shear"], ndim=cut.ndim).linear_matrix
+        moved = tuple(float(v) for v in np.asarray(self._where["translate"]) + step @ (np.array(start) + low))
+        layer = self._there(self.outline)
+        if layer is None:
+            colors = DirectLabelColormap(color_dict={None: np.zeros(4), 0: np.zeros(4), 1: np.array(OUTLINE)})
+            meta = {**self._where, "translate": moved}
+            layer = self.outline = self._add(Labels(cut, name="Prompt outline", colormap=colors, opacity=1.0, **meta))
+            layer.editable = False
+        else:
+            layer.data, layer.translate = cut, moved
+        layer.contour = 2 if max(cut.shape) > 24 else 1
+        layer.visible = True
+
+    def close(self) -> None:
+        """Take the layers away."""
+        for layer in (self.points, self.shapes, self.outline):
+            if (there := self._there(layer)) is not None:
+                self.let_go(there)
+                self._viewer.layers.remove(there)
+        self.points = self.shapes = self.outline = None
+
+    def let_go(self, layer: Any) -> None:
+        """Hear no more of a layer. Calls nothing of Qt."""
+        with suppress(ValueError, RuntimeError, AttributeError):
+            layer.events.data.disconnect(self._edited)
+
+    def own(self, layer: Layer) -> bool:
+        """Whether a layer is one of these."""
+        return any(layer is one for one in (self.points, self.shapes, self.outline))
+
+    def raise_to_top(self) -> None:
+        """Put what is said above a new layer, and let the mouse go on with it."""
+        active = self._viewer.layers.selection.active
+        for layer in (self.outline, self.shapes, self.points):
+            if (there := self._there(layer)) is not None:
+                self._viewer.layers.move(self._viewer.layers.index(there), len(self._viewer.layers))
+        kept = [layer for layer in (self._there(self.points), self._there(self.shapes)) if layer is not None and layer.mode != "pan_zoom"]
+        if kept and active not in kept:
+            self._viewer.layers.selection.active = kept[0]
+
+    def _points(self) -> Points:
+        if (layer := self._there(self.points)) is None:
+            blank = {MEANS: np.zeros(0, object)}
+            empty = np.zeros((0, len(self._where["scale"])))
+            made = Points(empty, name="Prompts", features=blank, size=10, border_color="white", **self._where)
+            made.canvas_size_limits = (9, 13)
+            layer = self.points = self._ready(made)
+        return layer
+
+    def _shapes(self) -> Shapes:
+        if (layer := self._there(self.shapes)) is None:
+            size = 1.5 if self._image is None else max(1.0, max(self._image.extent.data[1][-2:]) / 500)
+            made = Shapes(
+                ndim=len(self._where["scale"]), name="Prompt box", edge_color="yellow", face_color="transparent", edge_width=size, **self._where
+            )
+            layer = self.shapes = self._ready(made)
+            layer.mouse_drag_callbacks.append(self._dragged)
+        return layer
+
+    def _ready(self, layer: Any) -> Any:
+        for key, function in self._keys.items():
+            layer.bind_key(key, partial(_pressed, function), overwrite=True)
+        layer.events.data.connect(self._edited)
+        return self._add(layer)
+
+    def _add(self, layer: Any) -> Any:
+        """Add a layer without taking the mouse from the one that has it."""
+        active = self._viewer.layers.selection.active
+        self._viewer.add_layer(layer)
+        if active is not None and active in self._viewer.layers:
+            self._viewer.layers.selection.active = active
+        return layer
+
+    def _activate(self, layer: Any, mode: str) -> None:
+        layer.visible = True
+        self._viewer.layers.selection.active = layer
+        layer.mode = mode
+
+    def _there(self, layer: Any) -> Any:
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    def _edited(self, event: Any = None) -> None:
+        self._changed()
+
+    def _dragged(self, layer: Any, event: Any) -> Iterator[None]:
+        """A box is ready when the mouse is released; only the last one counts."""
+        yield
+        while event.type == "mouse_move":
+            yield
+        if len(layer.data) > 1:
+            layer.selected_data = set(range(len(layer.data) - 1))
+            layer.remove_selected()
+        self._changed()
+
+
+def _pressed(function: Callable[[], None], _: Any) -> None:
+    function()
+
+
+def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in ("scale", "translate", "rotate", "shear", "affine"))
