@@ -14,9 +14,10 @@ from napari_segsuite.engine.run import Progress, result, run
 from napari_segsuite.engine.self_check import self_check, sentence
 from napari_segsuite.engine.work import tidy
 from napari_segsuite.errors import InputError, OutputError, SegsuiteError
-from napari_segsuite.io import label_store, list_inputs, read, read_segmentation, write, write_beside, write_result
+from napari_segsuite.io import label_store, list_inputs, module_of, read, read_segmentation, write, write_beside, write_result
 from napari_segsuite.io.faults import writing
 from napari_segsuite.io.place import make_folder, remove
+from napari_segsuite.io.plates import fields_of_plate
 from napari_segsuite.models import load_spec
 from napari_segsuite.outputs import Batch as Batch
 from napari_segsuite.outputs import check_output, check_result, check_targets
@@ -87,7 +88,7 @@ def segment_all(inputs: Sequence[str | Path], batch: Batch, show: Show) -> Itera
     check(batch.options)
     spec = load_spec(batch.options.model)
     check_output(batch)
-    sources, missing = _listed(inputs)
+    sources, missing = _listed(inputs, batch.scene)
     check_targets(sources, batch)
     yield from missing
     for source in sources:
@@ -111,7 +112,7 @@ def forecasts(inputs: Sequence[str | Path], batch: Batch, workers: int) -> Itera
     check(batch.options)
     spec = load_spec(batch.options.model)
     check_output(batch)
-    sources, missing = _listed(inputs)
+    sources, missing = _listed(inputs, batch.scene)
     check_targets(sources, batch)
     yield from ({"input": one.source, "error": one.error} for one in missing)
     for source in sources:
@@ -255,15 +256,25 @@ def _why(error: Exception) -> str:
     return f"Computing it failed: {str(error).partition(chr(10))[0][:200]}. Try --device cpu, or a smaller --batch."
 
 
-def _listed(inputs: Sequence[str | Path]) -> tuple[list[Path], list[Done]]:
+def _listed(inputs: Sequence[str | Path], scene: int | str | None) -> tuple[list[Path], list[Done]]:
     """The images that inputs mean, each once, and the inputs that mean none."""
     found: dict[Path, None] = {}
     missing = []
     for one in inputs:
         try:
-            found |= dict.fromkeys(list_inputs([one]))
+            found |= dict.fromkeys(field for path in list_inputs([one]) for field in _fields(path, scene))
         except InputError as error:
             missing.append(Done(str(one), error=str(error)))
         except OSError as error:  # a name that is too long
             missing.append(Done(str(one), error=f"This is not a path that can be opened: {error.strerror}."))
     return list(found), missing
+
+
+def _fields(path: Path, scene: int | str | None) -> list[Path]:
+    """The fields of a plate, unless one is chosen; other images as they are, damaged ones too, which reading complains about."""
+    if scene is not None or module_of(path) != "ome_zarr":
+        return [path]
+    try:
+        return fields_of_plate(path) or [path]
+    except InputError:
+        return [path]

@@ -14,6 +14,7 @@ from napari_segsuite.errors import OptionError, OutputError
 from napari_segsuite.io import module_of, sidecars_of
 from napari_segsuite.io.inputs import READ_ONLY, check_extra
 from napari_segsuite.io.place import canonical, from_there, is_remote, make_folder, put_remote, remove
+from napari_segsuite.io.plates import plate_of
 from napari_segsuite.pairing import stem
 from napari_segsuite.types import Image
 
@@ -50,10 +51,14 @@ class Batch:
         """Whether results are OME-Zarr stores, which come into being on disk."""
         return self.store is not None or (module_of(self.out) == "ome_zarr" if self.single else self.format == "ome-zarr")
 
+    def inside_plate(self, source: Path) -> bool:
+        """Whether `out` is PLATE/labels/NAME and the source a field of this plate: each then gets labels NAME in its own image."""
+        return self.store is not None and self.out.parent == self.store / "labels" and plate_of(source) == self.store
+
     def paths_of(self, source: Path) -> dict[str, Path]:
         """Where the ``labels`` of an input go and, in a folder, its ``segments`` and ``run``."""
         if self.single:
-            return {"labels": self.out}
+            return {"labels": source / "labels" / self.out.name if self.inside_plate(source) else self.out}
         labels = self.out / f"{stem(source)}_labels{SUFFIX[self.format]}"
         return {"labels": labels, **sidecars_of(labels)}
 
@@ -107,7 +112,7 @@ def _check_url(folder: Path) -> None:
 
 def check_targets(sources: Sequence[Path], batch: Batch) -> None:
     """See that every input has a result of its own, and that none takes the place of an input."""
-    if batch.single and len(sources) > 1:
+    if batch.single and len(sources) > 1 and not all(batch.inside_plate(source) for source in sources):
         raise OptionError(f"there are {len(sources)} inputs and one output, {batch.out}", "a folder as --out")
     here = {canonical(source): source for source in sources}
     taken: dict[Path, Path] = {}

@@ -8,6 +8,7 @@ from napari_segsuite.errors import InputError
 from napari_segsuite.io import list_inputs, module_of
 from napari_segsuite.io.dicom_peek import is_series_folder
 from napari_segsuite.io.faults import check_is_there
+from napari_segsuite.io.plates import name_of_field
 
 
 def pairs(pred: Path, true: Path, *, images: bool = False) -> list[tuple[Path, Path]]:
@@ -41,12 +42,12 @@ def pairs(pred: Path, true: Path, *, images: bool = False) -> list[tuple[Path, P
 def stem(path: Path) -> str:
     """Name of a file without its suffixes, and without the ``_labels`` of our own results.
 
-    >>> stem(Path("a/cells.ome.tif")), stem(Path("cells_labels.ome.zarr"))
-    ('cells', 'cells')
+    >>> stem(Path("a/cells.ome.tif")), stem(Path("cells_labels.ome.zarr")), stem(Path("plate.ome.zarr/A/1/0"))
+    ('cells', 'cells', 'plate_A1_0')
     """
     from napari_segsuite.io.geometry import stem_of
 
-    return stem_of(path).removesuffix("_labels")
+    return name_of_field(path) or stem_of(path).removesuffix("_labels")
 
 
 def _is_folder(path: Path) -> bool:

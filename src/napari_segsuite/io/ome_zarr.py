@@ -120,7 +120,7 @@ def _scene(node: Any, path: Path, scene: int | str | None) -> tuple[Any, Path]:
         if scene not in (None, 0, "0"):
             raise InputError(f"store {path} has no image {scene!r}; it is one image")
         return node, path
-    names = _scenes(node)
+    names = scenes_of(node)
     if not names:
         raise InputError(f"store {path} holds no image", "an OME-Zarr group with 'multiscales', or an array")
     if scene is None and len(names) > 1:
@@ -133,7 +133,7 @@ def _scene(node: Any, path: Path, scene: int | str | None) -> tuple[Any, Path]:
     return child(node, wanted, path), path / wanted
 
 
-def _scenes(group: zarr.Group) -> list[str]:
+def scenes_of(group: zarr.Group) -> list[str]:
     """Paths of the images in a group: fields of a plate, series, or whatever arrays and pyramids it holds."""
     ome = ngff.ome_of(group.attrs.asdict())
     if "plate" in ome:
