@@ -53,6 +53,7 @@ LIGHT = (
         "archive fields form home keras_file mask2former_net monai_config monai_nets monai_transforms nnunet_nets onnx_file rdf sam_net "
         "segformer_net stardist_config stardist_rays tensors",
     ),
+    *named("tracking", "command ctc"),
     *named("training", "classes options"),
 )
 HEAVY = (

@@ -76,7 +76,7 @@ def test_viewer_imports_only_what_the_gui_extra_brings() -> None:
 
 
 def test_tests_import_only_what_gui_and_test_bring() -> None:
-    extras = ("cluster", "detection", "imports", "medical", "onnx", "remote", "stardist")
+    extras = ("cluster", "detection", "imports", "medical", "onnx", "remote", "stardist", "tracking")
     assert undeclared(sorted((ROOT / "tests").rglob("*.py")), "gui", "test", *extras) == set()
 
 

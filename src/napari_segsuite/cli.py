@@ -1,4 +1,4 @@
-"""The command line: ``segsuite segment | train | evaluate | convert | models | info | demo``; flags are made from the dataclasses of wishes."""
+"""The command line, ``segsuite COMMAND``; flags are made from the dataclasses of wishes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from napari_segsuite.errors import MissingExtra, OptionError, SegsuiteError
 from napari_segsuite.flags import add_options, command, in_flags, options_of, output, where
 from napari_segsuite.model_commands import add_models
 from napari_segsuite.terminal import SIGNAL, complain, say, shower, stoppable
+from napari_segsuite.tracking.command import add_track
 
 _PROGRESS = (
     "bar: on standard error; json: one JSON object per line on standard output, whose 'event' is progress, done, skipped or failed; "
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     add_models(command(commands, "models", "list models, show one, add, join, check or remove some"))
     add_convert(command(commands, "convert", "write an image or labels in another format, and say what that cannot hold"))
+    add_track(command(commands, "track", "number the objects of a time series by which is which, and write their tracks"))
     about = command(commands, "info", "what an image or a result is, and how far a run is")
     about.add_argument("path", type=where, metavar="PATH", help="a file or a zarr store")
     about.add_argument("--json", action="store_true", help="print one JSON object")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -266,3 +267,24 @@ def test_another_layer_is_another_table(dock: SegmentsDock, viewer: ViewerModel)
     viewer.layers.clear()
     assert dock.layer is None
     assert dock.view.title.text() == "Select a Labels layer."
+
+
+def test_a_series_is_tracked_into_layers_of_its_own(viewer: ViewerModel, qtbot: QtBot) -> None:
+    labels = np.zeros((4, 30, 40), np.int32)
+    for t in range(4):
+        labels[t, 5:10, 5 + t : 10 + t], labels[t, 20:25, 30 - t : 35 - t] = 1 + t % 2, 2 - t % 2
+    cell, units = (replace(CLASSES[1], id=1),), ("second", *("micrometer",) * 2)
+    segmentation = Segmentation(labels, table_of(labels, "tyx", cell), cell, "tyx", (60.0, 0.5, 0.5), units, (0.0, 3.0, 4.0))
+    data, meta, _ = from_segmentation(segmentation)
+    layer = viewer.add_labels(data, **meta)
+    dock = SegmentsDock(viewer)
+    qtbot.addWidget(dock)
+    assert not dock.view.time.isHidden()
+    dock.track()
+    tracked, tracks = viewer.layers[-2:]
+    assert [np.unique(tracked.data[:, y, :]).tolist() for y in (7, 22)] == [[0, 1], [0, 2]]
+    assert tuple(tracks.scale) == tuple(layer.scale)
+    assert tuple(tracks.translate) == tuple(layer.translate)
+    assert np.asarray(tracks.data)[:2].tolist() == [[1, 0, 7, 7], [1, 1, 7, 8]]
+    viewer.add_layer(layer_of())
+    assert dock.view.time.isHidden()

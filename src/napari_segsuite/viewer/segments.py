@@ -7,15 +7,26 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels
+from napari.layers import Labels, Layer
+from napari.layers import Tracks as TracksLayer
 from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap, label_colormap
 from numpy.typing import NDArray
 
 from napari_segsuite.errors import InputError
 from napari_segsuite.models.classes import COLORS
+from napari_segsuite.tracking import Tracks
 from napari_segsuite.types import Class, Segmentation
 from napari_segsuite.viewer.layers import OURS
-from napari_segsuite.viewer.results import DEFAULT_CLASSES, UNFINISHED, classes_in, features_of, noted_classes, segmentation_of, shade
+from napari_segsuite.viewer.results import (
+    DEFAULT_CLASSES,
+    UNFINISHED,
+    classes_in,
+    features_of,
+    from_segmentation,
+    noted_classes,
+    segmentation_of,
+    shade,
+)
 
 CORRECTED = "corrected"
 """Status of a segment whose class somebody has set."""
@@ -216,3 +227,19 @@ def update(layer: Labels) -> None:
     layer.features = features_of(segmentation)
     noted: Mapping[str, Any] = layer.metadata.get(OURS, {})
     layer.metadata = {**layer.metadata, OURS: {**noted, "classes": noted_classes(segmentation.classes)}}
+
+
+def placed_as(layer: Layer) -> dict[str, Any]:
+    """Where a layer lies, for another one that is to lie there."""
+    return {k: getattr(layer, k) for k in ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")}
+
+
+def tracked_layers(tracked: Segmentation, tracks: Tracks, layer: Labels) -> list[Layer]:
+    """Labels by track, and the tracks themselves, where the labels lie that they were made from."""
+    data, meta, _ = from_segmentation(tracked)
+    axes, where = tracked.axes, placed_as(layer)
+    rows = tracks.table
+    points = np.stack([rows["track"], *(rows[a] for a in axes)], axis=1).astype(float)
+    graph = {child: [parent] for child, parent in tracks.parents.items()}
+    labels = Labels(data, **{**meta, **where, "name": f"{layer.name} tracked"})
+    return [labels, TracksLayer(points, graph=graph, name=f"{layer.name} tracks", **where)] if len(points) else [labels]

@@ -16,10 +16,11 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QColorDialog, QInputDialog, QTreeWidgetItem, QWidget
 
 from napari_segsuite.errors import SegsuiteError
+from napari_segsuite.tracking import track
 from napari_segsuite.viewer.layers import axes_of
 from napari_segsuite.viewer.pickers import plain
-from napari_segsuite.viewer.results import from_segmentation
-from napari_segsuite.viewer.segments import ClassEdit, Segments, update
+from napari_segsuite.viewer.results import from_segmentation, segmentation_of
+from napari_segsuite.viewer.segments import ClassEdit, Segments, placed_as, tracked_layers, update
 from napari_segsuite.viewer.segments_view import SegmentsView
 
 ORDERS = {"number": "index", "score, lowest first": "score", "size, smallest first": "size"}
@@ -67,6 +68,7 @@ class SegmentsDock(QWidget):
     def refresh(self) -> None:
         """Read the layer's table again and show what it says."""
         segments = self._segments()
+        self.view.over_time(self._time())
         self.view.allow(table=segments is not None, layer=self.layer is not None, undo=bool(self._edits()))
         self._list(segments)
         self._show_selected()
@@ -125,9 +127,22 @@ class SegmentsDock(QWidget):
             return
         layer, shown = segments.layer, segments.shown(*self.view.filters())
         data, meta, _ = from_segmentation(segments.only(shown))
-        where = {k: getattr(layer, k) for k in ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")}
-        self._viewer.add_labels(data, **{**meta, **where, "name": f"{layer.name} part"})
+        self._viewer.add_labels(data, **{**meta, **placed_as(layer), "name": f"{layer.name} part"})
         show_info(f"{len(shown)} segments were copied.")
+
+    @told
+    def track(self) -> None:
+        """Number the objects by which is which over time, in a layer of its own, with their tracks."""
+        segments = self._segments()
+        if segments is None:
+            return
+        data, meta, _ = segments.layer.as_layer_data_tuple()
+        step = self.view.step.value() or None
+        divisions = self.view.divisions.isChecked()
+        tracked, tracks = track(segmentation_of(data, meta), max_distance=step, max_gap=self.view.gap.value(), divisions=divisions)
+        for layer in tracked_layers(tracked, tracks, segments.layer):
+            self._viewer.add_layer(layer)
+        show_info(f"{len(tracked.segments['id'])} objects over time.")
 
     @told
     def update_table(self) -> None:
@@ -192,6 +207,13 @@ class SegmentsDock(QWidget):
         self.view.explain("", layer.name)
         return segments
 
+    def _time(self) -> str | None:
+        """The unit of lengths in the layer, if it has an axis of time."""
+        layer = self.layer
+        if layer is None or "t" not in axes_of(layer.ndim, {"axis_labels": layer.axis_labels, "metadata": layer.metadata, "units": layer.units}):
+            return None
+        return str(layer.units[-1])
+
     def _list(self, segments: Segments | None) -> None:
         counts = segments.counts() if segments is not None else {}
         self.view.classes(segments.classes if segments is not None else (), counts)
@@ -255,7 +277,8 @@ class SegmentsDock(QWidget):
         view = self.view
         for button, slot in (
             (view.change, self.change), (view.change_all, self.change_shown), (view.undo, self.undo), (view.next, self.step),
-            (view.previous, self.step_back), (view.copy, self.copy), (view.update_table, self.update_table), (view.add, self.add_class),
+            (view.previous, self.step_back), (view.track, self.track), (view.copy, self.copy), (view.update_table, self.update_table),
+            (view.add, self.add_class),
         ):  # fmt: skip
             button.clicked.connect(slot)
         view.list.itemChanged.connect(self.recolor)

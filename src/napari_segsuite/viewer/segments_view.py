@@ -65,6 +65,12 @@ class SegmentsView:
         self.change, self.change_all, self.undo = (QPushButton(t) for t in ("Change", "Change all shown", "Undo"))
         self.previous, self.next = QPushButton("Previous"), QPushButton("Next")
         self.copy, self.update_table, self.add = (QPushButton(t) for t in ("Copy shown", "Update table", "Add class..."))
+        self.step, self.gap, self.divisions = QDoubleSpinBox(), QSpinBox(), QCheckBox("Objects may divide")
+        self.step.setRange(0, 1e9)
+        self.step.setSpecialValueText("its diameter")
+        self.gap.setRange(0, 1000)
+        self.gap.setSuffix(" frames")
+        self.track = QPushButton("Track")
         self._tips()
         self._lay_out(dock)
 
@@ -78,6 +84,11 @@ class SegmentsView:
             part.setEnabled(table)
         self.update_table.setEnabled(layer)
         self.undo.setEnabled(undo)
+
+    def over_time(self, unit: str | None) -> None:
+        """Offer tracking, with distances in this unit; None where there is no time."""
+        self.time.setVisible(unit is not None)
+        self.step.setSuffix(f" {unit}" if unit not in (None, "pixel") else "")
 
     def classes(self, classes: Sequence[Class], counts: Mapping[int, int]) -> None:
         """List classes with the numbers of their segments; what is not shown stays so."""
@@ -159,6 +170,9 @@ class SegmentsView:
             (self.copy, "Copy the segments that are shown into a new layer; this one stays as it is."),
             (self.update_table, "Measure all segments again, after painting. Classes, scores and states are kept."),
             (self.add, "Note a class that the model does not know."),
+            (self.step, "How far an object moves at most from one frame to the next."),
+            (self.gap, "How many frames an object may be missing in between."),
+            (self.track, "Find out which object is which over time: a new layer in which each has one number, and a layer of tracks."),
             (self.next, "Select the next segment that is shown, and move the view to it."),
             (self.previous, "Select the segment before, and move the view to it."),
         ):
@@ -179,10 +193,16 @@ class SegmentsView:
         inside.addRow(self.mark)
         inside.addRow("Class", self.kind)
         inside.addRow(row(self.change, self.change_all, self.undo))
+        self.time = QGroupBox("Over time")
+        below = QFormLayout(self.time)
+        below.addRow("Longest step", self.step)
+        below.addRow("Missing at most", self.gap)
+        below.addRow(row(self.divisions, self.track))
         outer = QVBoxLayout(dock)
         outer.addWidget(self.title)
         outer.addWidget(self.shown)
         outer.addWidget(self.selection)
+        outer.addWidget(self.time)
         outer.addWidget(row(self.copy, self.update_table, self.add))
         outer.addStretch(1)
 
