@@ -179,3 +179,13 @@ def test_every_field_of_the_public_values_is_explained() -> None:
     explained = set(re.findall(r"`(\w+)`", page))
     for kind in (napari_segsuite.Image, napari_segsuite.Segmentation):
         assert set(kind.__dataclass_fields__) <= explained
+
+
+@pytest.mark.parametrize("page", ["bad-inputs.md", "compatibility.md"])
+def test_tests_that_a_page_names_are_there(page: str) -> None:
+    told = (ROOT / "docs" / "reference" / page).read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", told)
+    assert len(named) > 8
+    for path, name in named:
+        assert (ROOT / path).is_file(), path
+        assert not name or f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"
