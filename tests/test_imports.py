@@ -46,12 +46,12 @@ LIGHT = (
         "tiff_write units volume world",
     ),
     *named("metrics", "objects scores table voxels"),
-    *named("models", "classes classical families grown orthogonal seeded superpixels together"),
+    *named("models", "classes classical families grown mirrored orthogonal seeded superpixels together"),
     *named("models.prompts", "geodesic nested"),
     *named(
         "models.foreign",
-        "archive fields form home keras_file mask2former_net monai_config monai_nets monai_transforms nnunet_nets onnx_file rdf sam_net "
-        "segformer_net stardist_config stardist_rays tensors",
+        "archive fields form home keras_file mask2former_net monai_config monai_nets monai_transforms nnunet_nets oneformer_net onnx_file rdf "
+        "sam_net segformer_net stardist_config stardist_rays swin_net tensors",
     ),
     *named("tracking", "command ctc"),
     *named("training", "classes options"),
@@ -59,11 +59,11 @@ LIGHT = (
 HEAVY = (
     *named("codecs", "boundaries centers compass flows instances objects paste pieces places prototypes runs semantic stars suppress targets"),
     *named("engine", "chunk"),
-    *named("models", "folder nets torch_model"),
+    *named("models", "folder nets parts torch_model"),
     *named(
         "models.foreign",
-        "built bundle cellpose cellpose_net cellpose_sam check described draft grid join mask2former model network nnunet pickles pretrained "
-        "processing queries sam sam_masks sam_prompts segformer sources stardist stardist_net store whole",
+        "built bundle cellpose cellpose_net cellpose_sam check described draft grid join mask2former members model network nnunet oneformer pickles "
+        "pretrained processing queries sam sam_masks sam_prompts segformer sources stardist stardist_net store totalsegmentator universal whole",
     ),
     *named("models.families", "detection headed monai smp")[1:],
     *named("training", "appraise augment card data design fit job losses nuclei nuclei3d recipe record samples shapes volumes"),

@@ -20,8 +20,9 @@ from napari_segsuite import load_model, load_spec, segment
 from napari_segsuite.errors import MissingExtra, ModelError, OptionError
 from napari_segsuite.models.foreign import mask2former, queries
 from napari_segsuite.models.foreign.form import Form
-from napari_segsuite.models.foreign.mask2former_net import BACKBONE, NETWORK
+from napari_segsuite.models.foreign.mask2former_net import NETWORK
 from napari_segsuite.models.foreign.store import add
+from napari_segsuite.models.foreign.swin_net import BACKBONE
 
 Array = NDArray[Any]
 SWIN: dict[str, Any] = {

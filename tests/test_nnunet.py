@@ -20,13 +20,16 @@ from torch import nn
 from napari_segsuite import load_model, load_spec, segment
 from napari_segsuite.errors import MissingExtra, ModelError
 from napari_segsuite.models.foreign import nnunet
+from napari_segsuite.models.foreign.fields import Fields
 from napari_segsuite.models.foreign.form import Form
+from napari_segsuite.models.foreign.nnunet_nets import architecture, arguments
 from napari_segsuite.models.foreign.pickles import checkpoint
 from napari_segsuite.models.foreign.processing import apply
 from napari_segsuite.models.foreign.store import add
 
 Array = NDArray[Any]
 UNET = "dynamic_network_architectures.architectures.unet"
+NORM = "torch.nn.modules.instancenorm.InstanceNorm2d"
 CT = {"mean": 99.5, "std": 40.25, "percentile_00_5": -20.0, "percentile_99_5": 210.0, "median": 101.0, "min": -50.0, "max": 400.0}
 SOLID: dict[str, Any] = {
     "network_class_name": f"{UNET}.PlainConvUNet",
@@ -203,6 +206,27 @@ def fine(plans: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def aged(plans: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Plans as versions before 2.4 wrote them: names of their own, and widths by a rule."""
+    for planned in plans["configurations"].values():
+        if "architecture" in planned:
+            told = planned.pop("architecture")
+            kwargs = told["arch_kwargs"]
+            planned |= {
+                "UNet_class_name": told["network_class_name"].rpartition(".")[2],
+                "UNet_base_num_features": kwargs["features_per_stage"][0],
+                "unet_max_num_features": kwargs["features_per_stage"][-1],
+                "n_conv_per_stage_encoder": kwargs.get("n_conv_per_stage") or kwargs["n_blocks_per_stage"],
+                "n_conv_per_stage_decoder": kwargs["n_conv_per_stage_decoder"],
+                "num_pool_per_axis": [1, 2, 2],
+                "pool_op_kernel_sizes": kwargs["strides"],
+                "conv_kernel_sizes": kwargs["kernel_sizes"],
+            }
+    fine(plans).update(changes)
+    plans["foreground_intensity_properties_by_modality"] = plans.pop("foreground_intensity_properties_per_channel")
+    return plans
+
+
 def built_with(**changes: Any) -> Callable[[dict[str, Any], Any], object]:
     return lambda plans, _: fine(plans)["architecture"]["arch_kwargs"].update(changes)
 
@@ -218,7 +242,22 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], object], str
     "a huge network": (built_with(features_per_stage=[10**8] * 3), r"features_per_stage': found 100000000\. Needed: at most"),
     "strides of nothing": (built_with(strides=[[1, 1, 1], [0, 2, 2], 2]), r"arch_kwargs\.strides': found"),
     "layers for planes": (built_with(conv_op="torch.nn.Conv2d"), r"Needed: layers for 3 axes"),
-    "old plans": (lambda p, _: fine(p).pop("architecture"), r"'configurations\.3d_fullres\.architecture': found nothing\. Needed: .* version 2\.4"),
+    "no network": (
+        lambda p, _: fine(p).pop("architecture"),
+        r"'configurations\.3d_fullres\.architecture': found nothing\. Needed: .* UNet_class_name as before version 2\.4",
+    ),
+    "another network in old plans": (
+        lambda p, _: aged(p, UNet_class_name="os.system"),
+        r"3d_fullres\.UNet_class_name': found 'os\.system'\. Needed: one of PlainConvUNet",
+    ),
+    "too few levels in old plans": (
+        lambda p, _: aged(p, pool_op_kernel_sizes=[[1, 1, 1]]),
+        r"3d_fullres\.pool_op_kernel_sizes': found \[\[1, 1, 1\]\]\. Needed: a list of 3",
+    ),
+    "a huge network in old plans": (
+        lambda p, _: aged(p, UNet_base_num_features=2**30, unet_max_num_features=2**30),
+        r"features_per_stage': found 1073741824\. Needed: at most",
+    ),
     "some voxels": (
         lambda p, _: fine(p).update(normalization_schemes=["ZScoreNormalization"] * 2, use_mask_for_norm=[True, False]),
         r"use_mask_for_norm': found \[True, False\]",
@@ -313,6 +352,41 @@ def test_a_checkpoint_of_an_older_numpy_is_read(tmp_path: Path) -> None:
             archive.writestr(member, data)
     assert checkpoint(path)["_best_ema"] == 0.5
     assert checkpoint(path)["logging"]["mean_fg_dice"] == [0.5, 0.25]
+
+
+@pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
+def test_old_plans_mean_the_same_network(configuration: str, tmp_path: Path, no_package: None) -> None:
+    new, old = PLANS["configurations"][configuration], aged(copy.deepcopy(PLANS))["configurations"][configuration]
+    told = architecture(Fields(tmp_path / "plans.json", "", old)).told
+    if configuration == "2d":  # old plans had no other norm
+        assert told["arch_kwargs"].pop("norm_op") == "torch.nn.InstanceNorm2d"
+    wanted = {**new["architecture"]["arch_kwargs"], "conv_op": f"torch.nn.Conv{len(new['patch_size'])}d"}
+    assert told["network_class_name"] == new["architecture"]["network_class_name"]
+    assert told["arch_kwargs"].items() <= {**wanted, "norm_op": "torch.nn.InstanceNorm3d"}.items()
+    assert len(told["arch_kwargs"]) == len(wanted) - (configuration == "2d")
+
+
+@pytest.mark.filterwarnings("ignore:Detected old nnU-Net plans")
+def test_old_plans_are_read_as_nnunet_reads_them(tmp_path: Path) -> None:
+    plans = pytest.importorskip("nnunetv2.utilities.plans_handling.plans_handler", reason="nnU-Net is not installed")
+    old = aged(copy.deepcopy(PLANS))["configurations"]
+    for name in ("3d_fullres", "2d"):
+        told = arguments(architecture(Fields(tmp_path / "plans.json", "", copy.deepcopy(old[name]))), 1, 2)
+        theirs = {**plans.ConfigurationManager(copy.deepcopy(old[name])).configuration["architecture"], "_kw_requires_import": []}
+        theirs["network_class_name"] = theirs["network_class_name"].replace("residual_unet", "unet")
+        assert arguments(Fields(tmp_path / "plans.json", "", theirs), 1, 2) == told
+
+
+def test_networks_of_old_plans_answer_as_the_package(tmp_path: Path) -> None:
+    nets = {"3d_fullres": network(SOLID, 4), "2d": network({**FLAT, "arch_kwargs": {**FLAT["arch_kwargs"], "norm_op": NORM}}, 5)}
+    for name, order in (("3d_fullres", "xzy"), ("2d", "xy")):
+        change: Callable[[dict[str, Any], Any], object] = lambda p, _: aged(p)  # noqa: E731
+        if name == "2d":
+            change = lambda p, _: aged(p).update(transpose_forward=[0, 2, 1])  # noqa: E731
+        add(str(written(tmp_path / name, change, folds={"fold_0": nets[name].state_dict()}, configuration=name)), name=name)
+        pixels = np.random.default_rng(1).uniform(-100, 300, (2, *(24, 32, 16)[: len(order)])).astype(np.float32)
+        ready = np.stack([(pixels[0].clip(-20, 210) - 99.5) / 40.25, pixels[1]]).astype(np.float32) if name != "2d" else pixels
+        compared(name, [nets[name]], pixels, ready, order)
 
 
 def compared(model: str, nets: list[nn.Module], pixels: Array, ready: Array, order: str) -> tuple[Array, Array]:

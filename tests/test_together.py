@@ -89,7 +89,7 @@ def test_members_that_were_changed_are_refused(folds: list[str]) -> None:
     path = installed()["pair"] / "members" / "1" / "model.json"
     told = json.loads(path.read_text())
     path.write_text(json.dumps({**told, "description": "another"}))
-    with pytest.raises(ModelError, match="the one that the mean was made of"):
+    with pytest.raises(ModelError, match="the one that the model was made of"):
         load_model("pair", device="cpu")
 
 
@@ -138,7 +138,7 @@ def test_what_has_no_mean_is_refused(folds: list[str]) -> None:
     with pytest.raises(OptionError, match="has no network"):
         join([folds[0], "otsu"], "both")
     join(folds[:2], "pair")
-    with pytest.raises(OptionError, match="is a mean of models itself"):
+    with pytest.raises(OptionError, match="is made of models itself"):
         join(["pair", folds[2]], "more")
     with pytest.raises(OptionError, match="is there already"):
         join(folds[:2], "pair")

@@ -20,6 +20,7 @@ from napari_segsuite.engine.plan import Plan
 from napari_segsuite.engine.reader import Reader
 from napari_segsuite.engine.tiles import Box
 from napari_segsuite.models import load_model
+from napari_segsuite.models.mirrored import Mirrored
 from napari_segsuite.models.orthogonal import Orthogonal
 from napari_segsuite.types import Image, Model, ModelSpec, Pieces
 
@@ -109,7 +110,7 @@ def model_of(plan: Plan, model: Model | None = None) -> Model:
     """The model that a plan names, loaded once per process, or a given one; as the plan runs it."""
     o = plan.options
     model = model or _model(o.model, o.device, o.batch, o.flips, plan.model["spec_sha256"])
-    return Orthogonal(model) if plan.orthogonal else model
+    return Orthogonal(model) if plan.orthogonal else Mirrored(model, plan.mirror) if plan.mirror else model
 
 
 @functools.lru_cache(maxsize=1)

@@ -19,6 +19,7 @@ from napari_segsuite.engine.options import check
 from napari_segsuite.engine.options import option as option
 from napari_segsuite.engine.zoom import aspect_of, zoom_of
 from napari_segsuite.errors import InputError, OptionError
+from napari_segsuite.models import mirrored
 from napari_segsuite.models.orthogonal import orthogonal_spec
 from napari_segsuite.types import Image, ModelSpec
 
@@ -56,6 +57,8 @@ class Plan:
         Objects with fewer image voxels are left out.
     min_score : float
         Objects with a lower score are left out.
+    mirror : str
+        Axes along which the model sees the image mirrored.
     notices : tuple of str
         What the user should know and need not change.
     limits : tuple of (float, float)
@@ -73,6 +76,7 @@ class Plan:
     codec_options: Mapping[str, Any]
     min_size: int = 0
     min_score: float = 0.0
+    mirror: str = ""
     notices: tuple[str, ...] = ()
     limits: tuple[tuple[float, float], ...] = ()
 
@@ -97,7 +101,7 @@ class Plan:
         # The model is known by its weights and description, not by the folder that it was loaded from.
         told["options"] = {k: v for k, v in told["options"].items() if k not in ("model", "device", "batch", "chunk")}
         told["image"] = {k: v for k, v in told["image"].items() if k not in ("name", "source")}
-        for name in ("notices", "limits", "chunk"):
+        for name in ("notices", "limits", "chunk", *([] if self.mirror else ["mirror"])):
             del told[name]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -141,6 +145,7 @@ def resolve(image: Image, options: Options, spec: ModelSpec) -> Plan:
         notices += told
     _check_directions(options, spec, axes)
     zoom, more = zoom_of(image, options, spec, aspect)
+    mirror = mirrored.mirrored_axes(image, spec)
     wishes = {"foreground": options.foreground, "center": options.center}
     if options.center is not None and spec.codec != "objects" and not CENTERS & {head.name for head in spec.heads}:
         more = [*more, f"center has no effect: the model {spec.name} has no map of centres"]
@@ -166,7 +171,8 @@ def resolve(image: Image, options: Options, spec: ModelSpec) -> Plan:
         codec_options={**spec.codec_options, **{k: v for k, v in wishes.items() if v is not None}},
         min_size=_min_size(options, spec, zoom),
         min_score=float(spec.codec_options.get("min_score", 0) if options.min_score is None else options.min_score),
-        notices=tuple(notices + more),
+        mirror=mirror,
+        notices=tuple(notices + more + mirrored.words(spec, mirror)),
     )
 
 

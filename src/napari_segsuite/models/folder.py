@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 FORMAT = "segsuite-model/1"
 LARGEST_JSON = 2**20
-ENSEMBLE = "ensemble"
-"""The name of a network that is the mean of several models, whose folders lie in this one."""
+AGAIN = "Join the models again, or add them again."
+ENSEMBLE, PARTS = "ensemble", "parts"
+SEVERAL = (ENSEMBLE, PARTS)
+"""Names of networks that are several models, whose folders lie in this one: their mean, or each with classes of its own."""
 FOREIGN = (
-    "onnx", "torchscript", "pt2", "pytorch_state_dict", "monai", "nnunet", "transformers_segformer", "transformers_mask2former", "stardist",
-    "cellpose", "cellpose_sam", "transformers_sam",
+    "onnx", "torchscript", "pt2", "pytorch_state_dict", "monai", "nnunet", "transformers_segformer", "transformers_mask2former",
+    "transformers_oneformer", "stardist", "cellpose", "cellpose_sam", "transformers_sam",
 )  # fmt: skip
 """Networks of others (`foreign.network`), whose files lie beside ``model.json`` as they came."""
 
@@ -71,8 +73,8 @@ def load(folder: Path, *, device: str, batch: int, flips: bool) -> Model:
     from napari_segsuite.models.torch_model import TorchModel
 
     spec = read_spec(folder)
-    if spec.net.get("name") == ENSEMBLE:
-        return _ensemble(folder, spec, device=device, batch=batch, flips=flips)
+    if spec.net.get("name") in SEVERAL:
+        return _several(folder, spec, device=device, batch=batch, flips=flips)
     if spec.net.get("name") in FOREIGN:
         from napari_segsuite.models.foreign import model
 
@@ -120,33 +122,35 @@ def stored(value: torch.Tensor) -> torch.Tensor:
     return value.half() if value.ndim > 1 and value.is_floating_point() else value
 
 
-def _ensemble(folder: Path, spec: ModelSpec, *, device: str, batch: int, flips: bool) -> Model:
-    """The mean of the models in folders inside of this one."""
+def _several(folder: Path, spec: ModelSpec, *, device: str, batch: int, flips: bool) -> Model:
+    """The models in folders inside of this one, as one."""
+    from napari_segsuite.models.parts import Parts, parted_spec
     from napari_segsuite.models.together import Ensemble, joined_spec
 
+    describe, kind = (joined_spec, Ensemble) if spec.net["name"] == ENSEMBLE else (parted_spec, Parts)
     path = folder / "model.json"
     try:
         names, files = [str(name) for name in spec.net["members"]], dict(spec.net["files"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}, field 'net': {error}", "members and files, as `segsuite models join` writes them") from error
+        raise ModelError(f"{path}, field 'net': {error}", "members and files, as `segsuite models` writes them") from error
     members = []
     for name in names:
         inner = folder / name
         if not re.fullmatch(r"members/\d+", name) or inner.is_symlink():
             raise ModelError(f"{path} names the member {name!r}", "a folder members/NUMBER")
-        if read_spec(inner).net.get("name") == ENSEMBLE:
-            raise ModelError(f"{inner} is a mean of models itself", "models with a network of their own")
+        if read_spec(inner).net.get("name") in SEVERAL:
+            raise ModelError(f"{inner} is made of models itself", "models with a network of their own")
         found = hashlib.sha256((inner / "model.json").read_bytes()).hexdigest()
         if found != files.get(f"{name}/model.json"):
-            raise ModelError(f"{inner / 'model.json'} has the sha256 {found[:16]}...", "the one that the mean was made of", "Join the models again.")
+            raise ModelError(f"{inner / 'model.json'} has the sha256 {found[:16]}...", "the one that the model was made of", AGAIN)
         members.append(load(inner, device=device, batch=batch, flips=flips))
     try:
-        grid = joined_spec([m.spec for m in members], spec.name)
+        grid = describe([m.spec for m in members], spec.name)
     except OptionError as error:
-        raise ModelError(f"{path}: {error.found}", "members that fit together", "Join the models again.") from error
+        raise ModelError(f"{path}: {error.found}", "members that fit together", AGAIN) from error
     if any(n % m for n, m in zip(spec.multiple, grid.multiple, strict=True)) or spec.heads != grid.heads:
-        raise ModelError(f"{path}: multiple is {spec.multiple}", f"multiples of {grid.multiple}", "Join the models again.")
-    return Ensemble(spec, members)
+        raise ModelError(f"{path}: multiple is {spec.multiple}", f"multiples of {grid.multiple}", AGAIN)
+    return kind(spec, members)
 
 
 def _spec(told: dict[str, Any]) -> ModelSpec:

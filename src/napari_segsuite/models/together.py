@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_segsuite.errors import ModelError, OptionError
+from napari_segsuite.models.mirrored import LIES
 from napari_segsuite.types import Model, ModelSpec, Prediction
 
 if TYPE_CHECKING:
@@ -43,33 +44,68 @@ def joined_spec(specs: Sequence[ModelSpec], name: str) -> ModelSpec:
         They differ in something that a mean needs to be the same, or answer with objects, of which there is no mean.
     """
     first = specs[0]
-    if len(specs) < 2:
-        raise OptionError(f"1 model ({first.name!r}) is to be joined", "two or more")
-    for other, field in itertools.product(specs[1:], SAME):
-        if getattr(other, field) != getattr(first, field):
-            found = f"{first.name!r} and {other.name!r} differ in {field}: {_short(getattr(first, field))} and {_short(getattr(other, field))}"
-            raise OptionError(found, "models that take and answer the same, such as several trainings on the same data")
+    check_same(specs, SAME, "models that take and answer the same, such as several trainings on the same data")
     if first.codec == "objects":
         raise OptionError(f"{first.name!r} answers with whole objects", "models that answer with maps, of which a mean can be taken")
-    multiple = tuple(math.lcm(*n) for n in zip(*(s.multiple for s in specs), strict=True))
-    context = tuple(-(-max(n) // m) * m for n, m in zip(zip(*(s.context for s in specs), strict=True), multiple, strict=True))
-    tiles = zip(*(s.tile for s in specs), strict=True)
-    tile = tuple(max(min(n), 2 * c + m) for n, c, m in zip(tiles, context, multiple, strict=True))
+    tile, multiple, context = shared_grid(specs)
     listed = ", ".join(s.name for s in specs)
     return replace(
         first, name=name, version="1", description=f"The mean of {len(specs)} models: {listed}.", tile=tile, multiple=multiple, context=context,
-        net={}, weights_sha256="",
-        licence=_all(specs, "licence"), citation=_all(specs, "citation"), trained_on=_all(specs, "trained_on"),
+        net=same_side(specs), weights_sha256="",
+        licence=all_of(specs, "licence"), citation=all_of(specs, "citation"), trained_on=all_of(specs, "trained_on"),
     )  # fmt: skip
 
 
-class Ensemble:
-    """The mean of what several models answer.
+def check_same(specs: Sequence[ModelSpec], names: Sequence[str], needed: str) -> None:
+    """Refuse models that differ in any of some fields, or fewer than two of them.
+
+    Raises
+    ------
+    OptionError
+        Names the field.
+    """
+    first = specs[0]
+    if len(specs) < 2:
+        raise OptionError(f"1 model ({first.name!r}) is to be joined", "two or more")
+    for other, name in itertools.product(specs[1:], names):
+        if getattr(other, name) != getattr(first, name):
+            found = f"{first.name!r} and {other.name!r} differ in {name}: {_short(getattr(first, name))} and {_short(getattr(other, name))}"
+            raise OptionError(found, needed)
+
+
+def same_side(specs: Sequence[ModelSpec]) -> dict[str, Any]:
+    """The `net` of several models together: how images must lie for them, which must be the same for all.
+
+    Raises
+    ------
+    OptionError
+    """
+    wished = {str(spec.net.get(LIES, "")) for spec in specs}
+    if len(wished) > 1:
+        raise OptionError(f"the models want images to lie in different ways ({', '.join(sorted(wished))})", "one way")
+    return {LIES: found} if (found := wished.pop()) else {}
+
+
+def shared_grid(specs: Sequence[ModelSpec]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """The smallest tile, a stride that suits all, and the largest context."""
+    multiple = tuple(math.lcm(*n) for n in zip(*(s.multiple for s in specs), strict=True))
+    context = tuple(-(-max(n) // m) * m for n, m in zip(zip(*(s.context for s in specs), strict=True), multiple, strict=True))
+    tiles = zip(*(s.tile for s in specs), strict=True)
+    return tuple(max(min(n), 2 * c + m) for n, c, m in zip(tiles, context, multiple, strict=True)), multiple, context
+
+
+def all_of(specs: Sequence[ModelSpec], field: str) -> str:
+    """What several models say in a field, each text once."""
+    return "; ".join(dict.fromkeys(text for s in specs if (text := str(getattr(s, field)))))
+
+
+class Several:
+    """Models that see the same tiles, one after the other.
 
     Parameters
     ----------
     spec : ModelSpec
-        `joined_spec` of theirs.
+        Of what they are together.
     members : sequence of Model
         Computed one after the other, so that no more memory is needed than for the largest one's tile; all are kept on the device.
     """
@@ -91,6 +127,10 @@ class Ensemble:
     def notices(self) -> list[str]:
         """What they have to say."""
         return _said(self.members)
+
+
+class Ensemble(Several):
+    """The mean of what several models answer; its description is `joined_spec` of theirs."""
 
     def predict(self, batch: NDArray[np.float32]) -> Prediction:
         """Maps (N, C, *spatial): of each head the mean over the models."""
@@ -164,10 +204,6 @@ def _home(prediction: Prediction) -> Prediction:
 
 def _said(models: Sequence[Model]) -> list[str]:
     return list(dict.fromkeys(text for m in models for text in getattr(m, "notices", ())))
-
-
-def _all(specs: Sequence[ModelSpec], field: str) -> str:
-    return "; ".join(dict.fromkeys(text for s in specs if (text := str(getattr(s, field)))))
 
 
 def _short(value: Any) -> str:

@@ -15,7 +15,16 @@ from torch.overrides import TorchFunctionMode
 
 from napari_segsuite.errors import MissingExtra, ModelError
 from napari_segsuite.models.folder import check_finite, fill
-from napari_segsuite.models.foreign import cellpose_net, cellpose_sam, keras_file, mask2former_net, sam_net, segformer_net
+from napari_segsuite.models.foreign import (
+    cellpose_net,
+    cellpose_sam,
+    keras_file,
+    mask2former_net,
+    oneformer_net,
+    sam_net,
+    segformer_net,
+    swin_net,
+)
 from napari_segsuite.models.foreign.fields import Fields, line
 from napari_segsuite.models.foreign.monai_nets import arguments
 from napari_segsuite.models.foreign.nnunet_nets import LAYERS, checked
@@ -96,12 +105,22 @@ def _segformer(net: Mapping[str, Any], paths: Mapping[str, Path]) -> nn.Module:
 
 def _mask2former(net: Mapping[str, Any], paths: Mapping[str, Path]) -> nn.Module:
     kwargs = mask2former_net.arguments(Fields(Path("model.json"), "net.kwargs", dict(net["kwargs"])))
-    backbone = kwargs.pop(mask2former_net.BACKBONE)
+    backbone = kwargs.pop(swin_net.BACKBONE)
 
     def config(library: Any) -> Any:
         return library.Mask2FormerConfig(**kwargs, backbone_config=library.SwinConfig(**backbone))
 
     return Queries(_transformers(paths[net["file"]], mask2former_net.NETWORK, config))
+
+
+def _oneformer(net: Mapping[str, Any], paths: Mapping[str, Path]) -> nn.Module:
+    kwargs = oneformer_net.arguments(Fields(Path("model.json"), "net.kwargs", dict(net["kwargs"])))
+    backbone, task = kwargs.pop(swin_net.BACKBONE), kwargs.pop("task")
+
+    def config(library: Any) -> Any:
+        return library.OneFormerConfig(**kwargs, backbone_config=library.SwinConfig(**backbone))
+
+    return Asked(_transformers(paths[net["file"]], oneformer_net.NETWORK, config, oneformer_net.TRAINING), task)
 
 
 def _stardist(net: Mapping[str, Any], paths: Mapping[str, Path]) -> nn.Module:
@@ -136,8 +155,8 @@ def _sam(net: Mapping[str, Any], paths: Mapping[str, Path]) -> nn.Module:
     return Automatic(_transformers(paths[net["file"]], sam_net.NETWORK, config), int(told["points"]), float(told["stability"]))
 
 
-def _transformers(path: Path, name: str, config: Callable[[Any], Any]) -> nn.Module:
-    """A network of transformers with the weights in a file; `config` makes its configuration out of the library."""
+def _transformers(path: Path, name: str, config: Callable[[Any], Any], training: tuple[str, ...] = ()) -> nn.Module:
+    """A network of transformers with the weights in a file, without those for `training` only; `config` makes its configuration of the library."""
     from safetensors import SafetensorError
     from safetensors.torch import load as from_bytes
 
@@ -145,6 +164,7 @@ def _transformers(path: Path, name: str, config: Callable[[Any], Any]) -> nn.Mod
         weights = from_bytes(path.read_bytes()) if path.suffix == ".safetensors" else state(path)
     except (SafetensorError, ValueError) as error:
         raise ModelError(f"{path} is not a safetensors file: {line(error)}") from error
+    weights = {key: value for key, value in weights.items() if not key.startswith(training)} if training else weights
     check_finite(weights, path)
     try:
         import transformers
@@ -157,19 +177,20 @@ def _transformers(path: Path, name: str, config: Callable[[Any], Any]) -> nn.Mod
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # what does not fit is told below
     try:
-        return bounded(lambda: _loaded(kind, config(transformers), weights, path), name, "transformers")
+        return bounded(lambda: _loaded(kind, config(transformers), weights, path, training), name, "transformers")
     finally:
         logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
 
 
-def _loaded(kind: Any, config: Any, weights: Mapping[str, Tensor], path: Path) -> nn.Module:
+def _loaded(kind: Any, config: Any, weights: Mapping[str, Tensor], path: Path, training: tuple[str, ...]) -> nn.Module:
     """A network of transformers with weights, by its own loader: what weights are called in files is not what they are called in memory."""
     network: nn.Module
     settings: dict[str, Any] = {"dtype": torch.float32, "ignore_mismatched_sizes": True, "output_loading_info": True}
     network, told = kind.from_pretrained(None, config=config, state_dict=dict(weights), **settings)
-    wrong = {name: sorted(map(str, found)) for name, found in told.items() if found}
+    wrong = {name: sorted(key for key in map(str, found) if not (training and key.startswith(training))) for name, found in told.items()}
+    wrong = {name: found for name, found in wrong.items() if found}
     if wrong:
         listed = "; ".join(f"{name.replace('_', ' ')}: {len(found)}, such as {found[0]}" for name, found in wrong.items())
         raise ModelError(f"{path} does not fit the network: {listed}", f"the weights of the network in {segformer_net.CONFIG}")
@@ -197,6 +218,19 @@ class Queries(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         answer = self.network(x)
+        return [answer.class_queries_logits, answer.masks_queries_logits]
+
+
+class Asked(Queries):
+    """The same of a network that is told its task, as numbers of tokens."""
+
+    def __init__(self, network: nn.Module, task: Sequence[int]) -> None:
+        super().__init__(network)
+        self.register_buffer("task", torch.tensor([task]))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        task: Any = self.task
+        answer = self.network(x, task_inputs=task.expand(len(x), -1))
         return [answer.class_queries_logits, answer.masks_queries_logits]
 
 
@@ -243,6 +277,7 @@ LIBRARIES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Path]], nn.Mod
     "nnunet": _nnunet,
     "transformers_segformer": _segformer,
     "transformers_mask2former": _mask2former,
+    "transformers_oneformer": _oneformer,
     "stardist": _stardist,
     "cellpose": _cellpose,
     "cellpose_sam": _cellpose,

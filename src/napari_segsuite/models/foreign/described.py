@@ -45,6 +45,21 @@ class Described:
     card: str = ""
 
 
+@dataclass(frozen=True)
+class Parted:
+    """What a folder says of several models that are parts of one.
+
+    Attributes
+    ----------
+    name : str
+    parts : tuple of Described
+        In the order in which they are computed (`parts.Parts`).
+    """
+
+    name: str
+    parts: tuple[Described, ...]
+
+
 def interface(axes: str, sides: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
     """A network's input: its axes, and per spatial axis the least size and the step between sizes."""
     both = [sides.get(a, (1, 1) if a == "b" else (1, 0)) for a in axes]

@@ -55,7 +55,8 @@ class Form:
     unit: float = _field(1.0, "what vectors in the answer are multiplied by to be in voxels", advanced=True)
     weights: str = _field(
         "",
-        "which of a package's networks: onnx, torchscript, pytorch_state_dict, monai, or fold_0 [the first that needs no trust; all folds]",
+        "which of a package's networks: onnx, torchscript, pytorch_state_dict, monai, fold_0, or a task of TotalSegmentator [the first that needs no "
+        "trust; all folds; the only task that is there]",
         advanced=True,
     )
     description: str = _field("", "what the model is for, in a sentence", advanced=True)

@@ -15,8 +15,9 @@ from napari_segsuite.models.foreign.draft import Draft, channels_of
 from napari_segsuite.models.foreign.fields import Fields, read_json
 from napari_segsuite.models.foreign.form import Form, normalization
 from napari_segsuite.models.foreign.grid import roomy
-from napari_segsuite.models.foreign.nnunet_nets import arguments, strides
+from napari_segsuite.models.foreign.nnunet_nets import architecture, arguments, strides
 from napari_segsuite.models.foreign.pickles import checkpoint
+from napari_segsuite.models.mirrored import LIES
 from napari_segsuite.types import SPATIAL
 
 PLANS, DATASET, CHECKPOINT = "plans.json", "dataset.json", "checkpoint_final.pth"
@@ -26,6 +27,7 @@ NO_UNIT = {"NaturalImage2DIO"}
 """Those whose formats do not say it."""
 FAR = float(np.finfo(np.float32).max)
 """What a channel that is not clipped is clipped to, as JSON has no infinity."""
+INTENSITIES, OLD_INTENSITIES = "foreground_intensity_properties_per_channel", "foreground_intensity_properties_by_modality"
 LIMITS = ("percentile_00_5", "percentile_99_5", "mean", "std")
 
 
@@ -53,7 +55,7 @@ def read(folder: Path, form: Form) -> Described:
     files = _folds(folder, form.weights)
     planned = _configuration(plans, _trained(folder, files))
     channels, names = _channels(data), _classes(data)
-    network, kwargs = arguments(planned.below("architecture"), len(channels), len(names))
+    network, kwargs = arguments(architecture(planned), len(channels), len(names))
     axes, spatial = _axes(plans, planned, form)
     stride = strides(kwargs, len(axes), planned)
     patch = tuple(planned.whole("patch_size", int(n), 1) for n in planned.numbers("patch_size", len(axes)))
@@ -75,7 +77,8 @@ def read(folder: Path, form: Form) -> Described:
     told: dict[str, Any] = {"tile": roomy(tile, context, multiple), "context": context, **classes_of(names)}
     size = () if form.pixel_size_um else _pixel_size(plans, planned, data, axes)
     said = Form(**told, pixel_size_um=tuple(size[axes.index(a)] for a in spatial) if size else ())
-    net = {"name": "nnunet", "network": network, "kwargs": kwargs}
+    lies = {LIES: "RAS"} if _is_turned(plans) else {}
+    net = {"name": "nnunet", "network": network, "kwargs": kwargs, **lies}
     return Described(folder, plans.text("dataset_name", folder.name), draft, said, net, (*files, PLANS, DATASET))
 
 
@@ -117,8 +120,6 @@ def _configuration(plans: Fields, name: str) -> Fields:
     found = Fields(plans.path, every.name(seen[0]), merged)
     if found.value("previous_stage", None):
         found.wrong("previous_stage", found.told["previous_stage"], "none: in a cascade the network also needs the answer of another one")
-    if "architecture" not in found.told:
-        found.wrong("architecture", None, "a description of the network, as nnU-Net writes it since version 2.4")
     return found
 
 
@@ -196,16 +197,21 @@ def _numbers(plans: Fields, scheme: str, channel: str) -> tuple[float, float, fl
     """Where a channel is clipped, its gain and its offset."""
     if scheme != "CTNormalization":
         return -FAR, FAR, 1 / 255 if scheme == "RGBTo01Normalization" else 1.0, 0.0
-    told = plans.below("foreground_intensity_properties_per_channel").below(channel)
+    old = INTENSITIES not in plans.told and OLD_INTENSITIES in plans.told
+    told = plans.below(OLD_INTENSITIES if old else INTENSITIES).below(channel)
     low, high, mean, deviation = (told.finite(key, told.value(key)) for key in LIMITS)
     gain = 1 / max(deviation, 1e-8)
     return low, high, gain, -mean * gain
 
 
+def _is_turned(plans: Fields) -> bool:
+    """Whether nnU-Net turned all images the same way round when it read them."""
+    return plans.text("image_reader_writer", "").endswith("WithReorient")
+
+
 def _texts(data: Fields, plans: Fields) -> dict[str, str]:
     texts = {key: str(data.told.get(name, "")) for key, name in (("description", "description"), ("licence", "licence"), ("citation", "reference"))}
-    reorient = plans.text("image_reader_writer", "").endswith("WithReorient")
-    if reorient:
-        texts["description"] += " Images must lie with x towards the right, y towards the front, z towards the head; nothing turns them."
+    if _is_turned(plans):
+        texts["description"] += " It sees x grow towards the right, y towards the front, z towards the head."
     texts["licence"] = texts["licence"] or str(data.told.get("license", ""))
     return {**{key: text.strip() for key, text in texts.items()}, "trained_on": plans.text("dataset_name", "")}

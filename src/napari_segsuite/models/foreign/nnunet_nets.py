@@ -26,6 +26,57 @@ NETWORKS: Mapping[str, tuple[str, ...]] = {
 }
 """Of dynamic_network_architectures.architectures.unet: name -> what it is called with."""
 PLACE = "dynamic_network_architectures.architectures.unet"
+OLD_NAME = "UNet_class_name"
+"""What plans of versions before 2.4 call the network."""
+
+
+def architecture(planned: Fields) -> Fields:
+    """The network of a configuration as nnU-Net describes it since version 2.4; of older plans, what nnU-Net itself makes of them.
+
+    Parameters
+    ----------
+    planned : Fields
+        A configuration, with what it takes over from others.
+
+    Raises
+    ------
+    ModelError
+        Names the field.
+    """
+    if "architecture" in planned.told:
+        return planned.below("architecture")
+    if OLD_NAME not in planned.told:
+        planned.wrong("architecture", None, f"a description of the network, or {OLD_NAME} as before version 2.4")
+    name = planned.text(OLD_NAME)
+    if name not in NETWORKS:
+        planned.wrong(OLD_NAME, name, f"one of {', '.join(NETWORKS)}")
+    dims, stages = len(_listed(planned, "patch_size")), len(_listed(planned, "n_conv_per_stage_encoder"))
+    first, most = (planned.whole(key, planned.value(key), 1) for key in ("UNet_base_num_features", "unet_max_num_features"))
+    kwargs = {
+        "n_stages": stages,
+        "features_per_stage": [min(first << min(n, 31), most) for n in range(stages)],
+        "conv_op": f"torch.nn.Conv{dims}d",
+        "kernel_sizes": _listed(planned, "conv_kernel_sizes", stages),
+        "strides": _listed(planned, "pool_op_kernel_sizes", stages),
+        "n_conv_per_stage" if name == "PlainConvUNet" else "n_blocks_per_stage": _listed(planned, "n_conv_per_stage_encoder"),
+        "n_conv_per_stage_decoder": _listed(planned, "n_conv_per_stage_decoder", stages - 1),
+        "conv_bias": True,
+        "norm_op": f"torch.nn.InstanceNorm{dims}d",
+        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+    return Fields(planned.path, planned.where, {"network_class_name": f"{PLACE}.{name}", "arch_kwargs": kwargs})
+
+
+def _listed(planned: Fields, key: str, count: int = 0) -> list[Any]:
+    """A list that is not empty, of as many entries as `count` where that is known."""
+    found = planned.value(key)
+    if not isinstance(found, list) or not found or (count and len(found) != count):
+        planned.wrong(key, found, f"a list of {count}, one per level" if count else "a list of numbers")
+    return found
 
 
 def arguments(told: Fields, channels: int, classes: int) -> tuple[str, dict[str, Any]]:

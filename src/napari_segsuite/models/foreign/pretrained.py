@@ -25,6 +25,11 @@ def is_checkpoint(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and any((folder / name).exists() for name in WEIGHTS)
 
 
+def is_of(folder: Path, network: str) -> bool:
+    """Whether a folder is a checkpoint of a network, by its name in transformers."""
+    return is_checkpoint(folder) and config_of(folder).value("architectures", None) == [network]
+
+
 def config_of(folder: Path) -> Fields:
     """What ``config.json`` says."""
     return Fields(folder / CONFIG, "", read_json(inside(folder, CONFIG, str(folder))))

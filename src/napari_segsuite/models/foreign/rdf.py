@@ -75,7 +75,7 @@ def find(folder: Path) -> Path:
         told = ", ".join(p.name for p in found) or "none"
         raise ModelError(
             f"folder {folder} has no {' or '.join(NAMES)}, and of *.bioimageio.yaml {told}",
-            "one description; or the files of a MONAI bundle, of results of nnU-Net v2, of StarDist or of a model of transformers",
+            "one description; or the files of a MONAI bundle, of results of nnU-Net v2, of TotalSegmentator, of StarDist or of transformers",
             "Name the file itself.",
         )
     return found[0]

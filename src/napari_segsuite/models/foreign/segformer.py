@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from napari_segsuite.models.foreign import mask2former_net, sam_net
+from napari_segsuite.models.foreign import mask2former_net, oneformer_net, sam_net
 from napari_segsuite.models.foreign.described import Described, classes_of, interface, ordered
 from napari_segsuite.models.foreign.draft import Draft, channels_of
 from napari_segsuite.models.foreign.fields import Fields
@@ -14,6 +14,9 @@ from napari_segsuite.models.foreign.form import Form
 from napari_segsuite.models.foreign.grid import LARGEST, roomy
 from napari_segsuite.models.foreign.pretrained import CARD, config_of, files_of, name_of, names_of, normalization_of, pixels_of, tile_of
 from napari_segsuite.models.foreign.segformer_net import FEW, NETWORK, ONE, arguments
+
+KNOWN = (NETWORK, mask2former_net.NETWORK, oneformer_net.NETWORK, sam_net.NETWORK)
+"""Networks of transformers that can be added."""
 
 
 def read(folder: Path, form: Form) -> Described:
@@ -32,7 +35,7 @@ def read(folder: Path, form: Form) -> Described:
     """
     told = config_of(folder)
     if told.value("architectures", None) != [NETWORK]:
-        told.wrong("architectures", told.value("architectures", None), f"['{NETWORK}'], ['{mask2former_net.NETWORK}'] or ['{sam_net.NETWORK}']")
+        told.wrong("architectures", told.value("architectures", None), " or ".join(f"['{name}']" for name in KNOWN))
     kwargs = arguments(Fields(told.path, "", {key: told.told[key] for key in (*ONE, *FEW) if key in told.told}))
     names = names_of(told)
     channels = kwargs["num_channels"]

@@ -9,15 +9,16 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_segsuite.errors import ModelError, OptionError
-from napari_segsuite.models.foreign import home, rdf
+from napari_segsuite.models.folder import FOREIGN, PARTS, load, read_spec
+from napari_segsuite.models.foreign import home, members, rdf
 from napari_segsuite.models.foreign.archive import Show, inside, is_url, sha256_of
-from napari_segsuite.models.foreign.described import Described
+from napari_segsuite.models.foreign.described import Described, Parted
 from napari_segsuite.models.foreign.form import Form, overlaid, read_form
 from napari_segsuite.models.foreign.network import SUFFIXES, needs, opened, shapes
 from napari_segsuite.models.foreign.sources import PACKAGE, copy, found, gathered, net_of, tests_of
@@ -37,8 +38,8 @@ def add(
     Parameters
     ----------
     source : str
-        Path or URL of a package of BioImage.IO, MONAI, nnU-Net, transformers or StarDist (folder or zip file; of BioImage.IO also the
-        description), of a network (.onnx, .pt, .pt2), of weights of Cellpose, or of a folder of ours.
+        Path or URL of a package of BioImage.IO, MONAI, nnU-Net, TotalSegmentator, transformers or StarDist (folder or zip file; of BioImage.IO
+        also the description), of a network (.onnx, .pt, .pt2), of weights of Cellpose, or of a folder of ours.
     flags : Form, optional
         What is to be said of the network.
     form : Path, optional
@@ -93,7 +94,6 @@ def remove(name: str) -> None:
 
 
 def _added(path: Path, form: Form, name: str, trusted: bool, overwrite: bool, origin: str, work: Path, show: Show | None) -> ModelSpec:
-    from napari_segsuite.models.folder import read_spec
     from napari_segsuite.models.foreign.whole import completed
 
     form = completed(form)
@@ -108,14 +108,14 @@ def _added(path: Path, form: Form, name: str, trusted: bool, overwrite: bool, or
     elif told := described(path, form):
         name = free_name(name or told.name, overwrite)
         new = work / name
-        spec = _from_described(told, form, new, trusted)
+        spec = _from_described(told, form, new, trusted) if isinstance(told, Described) else _from_parts(told, form, new, trusted)
     else:
         package = rdf.read_package(path if path.is_file() else rdf.find(path)) if path.is_dir() or path.suffix in (".yaml", ".yml") else None
         name = free_name(name or (package.name if package else path.stem), overwrite)
         new = work / name
         new.mkdir()
         spec = _from_package(package, form, new, trusted, origin, show) if package else _from_file(path, form, new, trusted)
-    (new / "model.json").write_text(json.dumps({"format": "segsuite-model/1", **asdict(spec)}, indent=2) + "\n", encoding="utf-8")
+    members.write_spec(new, spec)
     spec = _tried(new)
     if (final := home.home() / name).exists():
         shutil.rmtree(final)
@@ -149,25 +149,36 @@ def copied(path: Path, spec: ModelSpec, new: Path) -> Path:
     return new
 
 
-def described(path: Path, form: Form) -> Described | None:
+def described(path: Path, form: Form) -> Described | Parted | None:
     """What a folder says of its model, where it is of a format that says everything; None for all others."""
-    from napari_segsuite.models.foreign import bundle, cellpose, mask2former, nnunet, pretrained, sam, segformer, stardist
+    from napari_segsuite.models.foreign import (
+        bundle,
+        cellpose,
+        mask2former,
+        nnunet,
+        oneformer,
+        pretrained,
+        sam,
+        segformer,
+        stardist,
+        totalsegmentator,
+    )  # fmt: skip
 
     for _ in range(3):  # archives of nnU-Net have folders around it
         inner = list(path.iterdir()) if path.is_dir() else []
         path = inner[0] if len(inner) == 1 and inner[0].is_dir() and not inner[0].is_symlink() else path
-    for known, read in (
+    kinds: tuple[tuple[Callable[[Path], bool], Callable[[Path, Form], Described | Parted]], ...] = (
         (bundle.is_bundle, bundle.read),
         (nnunet.is_results, nnunet.read),
+        (totalsegmentator.is_results, totalsegmentator.read),
         (stardist.is_model, stardist.read),
         (cellpose.is_model, cellpose.read),
         (mask2former.is_checkpoint, mask2former.read),
+        (oneformer.is_checkpoint, oneformer.read),
         (sam.is_checkpoint, sam.read),
         (pretrained.is_checkpoint, segformer.read),
-    ):
-        if known(path):
-            return read(path, form)
-    return None
+    )
+    return next((read(path, form) for known, read in kinds if known(path)), None)
 
 
 def _from_package(package: rdf.Package, form: Form, new: Path, trusted: bool, origin: str, show: Show | None) -> ModelSpec:
@@ -190,6 +201,16 @@ def _from_described(told: Described, form: Form, new: Path, trusted: bool) -> Mo
     files = {f"{PACKAGE}/{name}": sha256_of(new / PACKAGE / name) for name in told.files}
     net = {**told.net, "file": next(iter(files)), "files": files}
     return _finished(told.draft, overlaid(told.said, form), net, new, trusted)
+
+
+def _from_parts(told: Parted, form: Form, new: Path, trusted: bool) -> ModelSpec:
+    from napari_segsuite.models.parts import parted_spec
+
+    specs = []
+    for k, part in enumerate(told.parts):
+        specs.append(replace(_from_described(part, form, new / members.member(k), trusted), name=part.name))
+        members.write_spec(new / members.member(k), specs[-1])
+    return members.of_members(new, parted_spec(specs, new.name), PARTS)
 
 
 def _from_file(path: Path, form: Form, new: Path, trusted: bool) -> ModelSpec:
@@ -239,10 +260,8 @@ def _tried(new: Path) -> ModelSpec:
     """The model as it will be loaded, after it has answered one tile of noise."""
     import numpy as np
 
-    from napari_segsuite.models.folder import FOREIGN, load
-
     model = load(new, device="cpu", batch=1, flips=False)
-    if model.spec.net["name"] in FOREIGN:
+    if model.spec.net["name"] in (*FOREIGN, PARTS):
         shape = [min(n, max(2 * m, 32)) for n, m in zip(model.spec.tile, model.spec.multiple, strict=True)]
         model.predict(np.random.default_rng(0).normal(size=(1, len(model.spec.channels), *shape)).astype(np.float32))
     return model.spec
