@@ -30,8 +30,8 @@ GUI = ("napari", "magicgui", "qtpy", "superqt", "vispy", "PyQt5", "PyQt6", "PySi
 LIGHT = (
     *named(
         "",
-        "_version allocator types errors arrays synthetic batch cli cluster convert flags info model_commands outputs pairing resume terminal "
-        "thresholds",
+        "_version allocator annotation_commands types errors arrays synthetic batch cli cluster convert flags info model_commands outputs pairing "
+        "resume terminal thresholds",
     ),
     *named(
         "engine",
@@ -44,6 +44,10 @@ LIGHT = (
         "dicom_values dicom_write faults geometry ids inputs label_store labels lazy metaimage metaimage_write ngff nifti nifti_write nrrd "
         "nrrd_write ome_zarr ome_zarr_write overlay packed place plates pyramid raster record shards store table tiff tiff_check tiff_meta "
         "tiff_write units volume world",
+    ),
+    *named(
+        "annotations",
+        "categories checks cityscapes coco coco_panoptic drawn geojson imagej items labelme meshes pictures rings rle tables voc",
     ),
     *named("metrics", "objects scores table voxels"),
     *named("models", "classes classical families grown mirrored orthogonal seeded superpixels together"),
@@ -71,7 +75,7 @@ HEAVY = (
 VIEWER = (
     *named(
         "viewer",
-        "adding appraise asking cards catalogue child clicks editors files forecast form growth layers models_dock painted panel pickers "
+        "adding appraise asking cards catalogue child clicks editors export files forecast form growth layers models_dock painted panel pickers "
         "prompts_dock prompts_panel results samples segment segments segments_dock segments_view settings "
         "preview shelf shelves show shown stores target tries view words worker",
     ),

@@ -17,6 +17,7 @@ if typing.TYPE_CHECKING:
     from napari_segsuite.batch import Batch
 
 from napari_segsuite._version import __version__
+from napari_segsuite.annotation_commands import add_export, add_import
 from napari_segsuite.convert import add_convert
 from napari_segsuite.errors import MissingExtra, OptionError, SegsuiteError
 from napari_segsuite.flags import add_options, command, in_flags, options_of, output, where
@@ -33,7 +34,8 @@ _PROGRESS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0, or 1 with what failed on standard error, or 128 and the signal that stopped it."""
     args = _parser().parse_args(argv)
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it tells of damaged files before our error does
+    for library in ("tifffile", "roifile"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # they tell of damaged files before our error does
     if argv is None and not sys.warnoptions:
         warnings.simplefilter("ignore")  # of the libraries below, for their programmers
     try:
@@ -57,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     add_models(command(commands, "models", "list models, show one, add, join, check or remove some"))
     add_convert(command(commands, "convert", "write an image or labels in another format, and say what that cannot hold"))
     add_track(command(commands, "track", "number the objects of a time series by which is which, and write their tracks"))
+    add_export(command(commands, "export", "write results as annotations: for data sets, other programs, as surfaces or as a table"))
+    add_import(command(commands, "import", "make labels to train on of annotations of others"))
     about = command(commands, "info", "what an image or a result is, and how far a run is")
     about.add_argument("path", type=where, metavar="PATH", help="a file or a zarr store")
     about.add_argument("--json", action="store_true", help="print one JSON object")

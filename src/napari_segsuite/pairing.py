@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from napari_segsuite.errors import InputError
@@ -37,6 +38,21 @@ def pairs(pred: Path, true: Path, *, images: bool = False) -> list[tuple[Path, P
         shown = ", ".join(map(repr, alone[:8])) + (", ..." if len(alone) > 8 else "")
         raise InputError(f"there are files in only one of {pred} and {true}: {shown}", "the same names in both, with or without '_labels'")
     return [(predictions[name], truths[name]) for name in sorted(predictions)]
+
+
+def results(inputs: Sequence[str | Path]) -> list[Path]:
+    """Expand files, patterns and folders to the labels they mean: of a folder our own results, where there are any.
+
+    Raises
+    ------
+    InputError
+        Something is missing, or a folder has no labels; it is named.
+    """
+    found: list[Path] = []
+    for one in inputs:
+        path = Path(one).expanduser()
+        found += _by_stem(path).values() if str(one).strip() and path.is_dir() and _is_folder(path) else list_inputs([one])
+    return list(dict.fromkeys(found))
 
 
 def stem(path: Path) -> str:

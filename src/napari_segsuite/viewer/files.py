@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.utils.notifications import show_warning
+from napari.utils.notifications import show_info, show_warning
 
 from napari_segsuite import io
 from napari_segsuite.errors import InputError
@@ -16,6 +16,9 @@ from napari_segsuite.io.inputs import source_of
 from napari_segsuite.types import Image
 from napari_segsuite.viewer.layers import DEFAULTS, OURS, LayerData, from_image, image_of, sliceable
 from napari_segsuite.viewer.results import from_segmentation, segmentation_of
+
+ANNOTATIONS = {".geojson": "geojson", ".zip": "roi-zip", ".json": "coco", ".ply": "ply", ".stl": "stl", ".glb": "glb"}
+"""What File > Save writes under these suffixes; all other formats are in the dialog of the Segment dock."""
 
 EDITABLE_BYTES = 2**30
 """Labels up to this size are read into memory, where they can be painted on without touching the file; larger ones are shown from disk."""
@@ -48,6 +51,18 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """
     target = _with_suffix(path)
     return [str(io.write(segmentation_of(data, meta), target, overwrite=io.module_of(target) != "ome_zarr"))]
+
+
+def write_annotations(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write a Labels layer for other programs, as the suffix says; what they cannot be told is shown."""
+    from napari_segsuite.annotations import Annotated, export, lost
+
+    target, found = Path(path), segmentation_of(data, meta)
+    name = ANNOTATIONS[target.suffix.lower()]
+    export([Annotated(found, f"{found.name}.tif")], target, name, overwrite=True)  # which napari's dialog has asked about
+    if told := lost(found, name):
+        show_info(f"{target.name} does not hold: {'; '.join(told)}.")
+    return [path]
 
 
 def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:

@@ -49,9 +49,10 @@ class Panel(QWidget):
         self.counts = quiet_label()
         self.replace = QCheckBox("Replace previous result")
         self.replace.setToolTip("<p>The previous result of the same model for the same image goes when the new one comes, unless it was edited.</p>")
-        self.table, self.save = QPushButton("Table"), QPushButton("Save...")
+        self.table, self.save, self.export = QPushButton("Table"), QPushButton("Save..."), QPushButton("Export...")
         self.table.setToolTip("<p>Show the segments as a table: class, score, size, box and centre of each.</p>")
         self.save.setToolTip("<p>Write the labels with their table as OME-Zarr or TIFF.</p>")
+        self.export.setToolTip("<p>Write any Labels layer for data sets and other programs: COCO, Pascal VOC, QuPath, ImageJ, surfaces, tables.</p>")
         self._lay_out()
         self.complain("")
         self.estimate("")
@@ -121,7 +122,7 @@ class Panel(QWidget):
             outer.addWidget(part)
         for part in (self.bar, self.counts, self.status, row(self.compare, self.side_by_side)):
             outer.addWidget(part)
-        outer.addWidget(row(self.table, self.save))
+        outer.addWidget(row(self.table, self.save, self.export))
         outer.addWidget(self.replace)
 
 

@@ -123,6 +123,7 @@ class SegmentDock(QWidget):
         self.panel.fix.clicked.connect(self._slices)
         self.panel.table.clicked.connect(partial(self._shown.open_table))
         self.panel.save.clicked.connect(partial(self._shown.save, self))
+        self.panel.export.clicked.connect(partial(self._shown.export, self))
         # Neither may call into a widget that is half gone, so they get what they need and not the dock.
         end = partial(_end, self.child, self.layer, self._jobs)
         self.destroyed.connect(end)

@@ -104,6 +104,16 @@ class Shown:
         except SegsuiteError as error:
             show_error(str(error))
 
+    def export(self, parent: Any) -> None:
+        """Open the dialog that writes Labels layers for other programs, with the latest result chosen."""
+        from napari_segsuite.viewer.export import ExportDialog
+
+        layers = [layer for layer in self._viewer.layers if isinstance(layer, Labels)]
+        if not layers:
+            show_error("There are no labels to export: segment an image, or open labels.")
+            return
+        ExportDialog(layers, self.latest() or layers[-1], parent).open()
+
     def _previous(self, layer: Layer, model: str) -> tuple[str, Labels | None]:
         for image, name, labels, before in reversed(self._made):
             old = labels()
