@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_segsuite.models.seeded import DIAMETER, Maps, Seeded, answer, basins, foreground, own, smooth, spec_of, tops
+from napari_segsuite.models.seeded import Maps, Seeded, Watershed, answer, basins, foreground, own, smooth, spec_of, tops
 from napari_segsuite.types import ModelSpec
 
 
@@ -51,14 +51,13 @@ class RegionGrowing(Seeded):
         return tops(filled, filled > np.log(self.LEAST) - np.log(self.RISE) / 2)
 
 
-class Edges(Seeded):
+class Edges(Watershed):
     """Objects up to their strongest edge: a watershed of the gradient, flooded from inside each object and from the ground between them.
 
     Where the objects are comes from Otsu's threshold and the distance to the ground, as in `watershed`. Where they end is the ridge of the gradient's
     magnitude, so that neither glow nor an uneven ground moves an outline; it lies within `BAND` voxels of the threshold's.
     """
 
-    SIGMA: ClassVar[float] = 2.0
     BAND: ClassVar[int] = 3
     spec: ClassVar[ModelSpec] = spec_of(
         "edges",
@@ -73,10 +72,7 @@ class Edges(Seeded):
         core = foreground(pixels)
         if not core.any():
             return answer(core, core, own(core.shape))
-        depth = ndimage.distance_transform_edt(core) if not core.all() else np.full(core.shape, np.inf)
-        height = smooth(np.minimum(depth, 2 * DIAMETER).astype(np.float32), self.SIGMA)
-        seeds = tops(height, core)
-        parts = basins(height, core, seeds)
+        depth, seeds, parts = self.divided(core)
         away = ndimage.distance_transform_edt(~core) > self.BAND
         markers = np.where((depth > self.BAND) | seeds, parts + 2, 0).astype(np.int32)
         markers[away] = 1

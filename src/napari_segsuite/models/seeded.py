@@ -70,13 +70,18 @@ class Watershed(Seeded):
     )
 
     def _maps(self, pixels: Maps) -> dict[str, Maps]:
+        inside = foreground(pixels)
+        _, seeds, target = self.divided(inside)
+        return answer(inside, seeds, target)
+
+    def divided(self, inside: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int32]]:
+        """The distance to the background, the seeds, and the seed of each voxel inside (`basins`)."""
         from scipy import ndimage
 
-        inside = foreground(pixels)
         distance = ndimage.distance_transform_edt(inside) if not inside.all() else np.full(inside.shape, np.inf)
         height = smooth(np.minimum(distance, 2 * DIAMETER).astype(np.float32), self.SIGMA)
         seeds = tops(height, inside)
-        return answer(inside, seeds, basins(height, inside, seeds))
+        return distance, seeds, basins(height, inside, seeds)
 
 
 class VoronoiOtsu(Seeded):
