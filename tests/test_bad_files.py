@@ -74,7 +74,7 @@ def complaint(segsuite: Segsuite, *words: object) -> str:
         ((), "Model 'otsu' needs 1 channel; 'five' has 2 (channel 0, channel 1). Needed: 1 (grey). "),
         (("--channels", "0,1"), "Model 'otsu' cannot take 2 channels (0, 1). Needed: 1 (grey). "),
         (("--channels", "0", "--chunk", "8,8"), "Chunk has 2 numbers. Needed: 3, one per spatial axis."),
-        (("--channels", "0", "--diameter-px", "9"), "Model 'otsu' does not resample, so diameter_px=9.0 has no effect. Leave diameter_px empty."),
+        (("--channels", "0", "--diameter-px", "9"), "Model 'otsu' does not resample, so --diameter-px 9.0 has no effect. Leave --diameter-px empty."),
         (("--channels", "0", "--model", "nuclei"), "Model 'nuclei' is for two dimensions, and 'five' is a z-stack of 3 slices. Choose "),
         (("--axes", "yx"), "axes='yx' names 2 axes, and five.tif has 5 (shape (2, 2, 3, 24, 32)). Needed: one letter of tczyx per axis."),
         (("--scene", "4"), "File five.tif has no image 4. Needed: one of 0: "),

@@ -171,3 +171,12 @@ def test_words_for_several_devices() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ModelError, match="no graphics card was found"):
             devices("cuda:all")
+
+
+def test_models_for_objects_of_about_one_size_fit_together() -> None:
+    """Trainings with another seed hold other images back, and measure another diameter."""
+    assert joined_spec([spec_with(diameter_px=17.2), spec_with(diameter_px=16.4), spec_with(diameter_px=17.0)], "all").diameter_px == 17.0
+    assert joined_spec([spec_with(), spec_with()], "all").diameter_px is None
+    for other in (30.0, None):
+        with pytest.raises(OptionError, match="pixels across"):
+            joined_spec([spec_with(diameter_px=17.2), spec_with(diameter_px=other)], "all")

@@ -117,7 +117,7 @@ def forecasts(inputs: Sequence[str | Path], batch: Batch, workers: int) -> Itera
     yield from ({"input": one.source, "error": one.error} for one in missing)
     for source in sources:
         try:
-            image = read(source, axes=batch.axes, scene=batch.scene)
+            image = read(source, axes=batch.axes, scene=batch.scene_of(source))
             plan = resolve(image, batch.options, spec)
             check_result(image, batch)
             yield {
@@ -158,8 +158,8 @@ def demo(out: Path, show: Show) -> Done:
 
 
 def _segment(source: Path, batch: Batch, spec: ModelSpec, show: Show) -> Done:
-    before = identity(source, batch.scene)
-    image = read(source, axes=batch.axes, scene=batch.scene)
+    before = identity(source, batch.scene_of(source))
+    image = read(source, axes=batch.axes, scene=batch.scene_of(source))
     plan = resolve(image, batch.options, spec)
     check_result(image, batch)
     paths = batch.paths_of(source)
@@ -219,7 +219,7 @@ def _grow(image: Image, plan: Plan, batch: Batch, paths: dict[str, Path], name: 
 
 
 def _check_unchanged(source: Path, batch: Batch, before: Mapping[str, Any]) -> None:
-    if identity(source, batch.scene) != before:
+    if identity(source, batch.scene_of(source)) != before:
         raise InputError(f"file {source} changed while it was segmented", do="Do it again when nothing writes to it any more.")
 
 
@@ -271,10 +271,12 @@ def _listed(inputs: Sequence[str | Path], scene: int | str | None) -> tuple[list
 
 
 def _fields(path: Path, scene: int | str | None) -> list[Path]:
-    """The fields of a plate, unless one is chosen; other images as they are, damaged ones too, which reading complains about."""
-    if scene is not None or module_of(path) != "ome_zarr":
+    """The fields of a plate, or those of the row, well or field that is chosen; other images as they are, and what is damaged for reading to say."""
+    if module_of(path) != "ome_zarr":
         return [path]
     try:
-        return fields_of_plate(path) or [path]
+        found = fields_of_plate(path)
     except InputError:
         return [path]
+    chosen = path if scene is None else path / str(scene)
+    return [field for field in found if chosen in (field, *field.parents)] or [path]

@@ -95,7 +95,8 @@ def in_flags(text: str) -> str:
     names = "|".join(f.name for f in fields(Options))
     value = r"'[^']*'|\([^()]*\)|[\w.]+"
     told = re.sub(rf"\b(?:{names})=(?:{value}) \((--[^()]*)\)", r"\1", text)  # which says both
-    return re.sub(rf"\b({names})=({value})", lambda m: _flagged(m[1], m[2].strip("()")), told)
+    told = re.sub(rf"\b({names})=({value})", lambda m: _flagged(m[1], m[2].strip("()")), told)
+    return re.sub(rf"\b(?:{names})\b", lambda m: f"--{m[0].replace('_', '-')}" if "_" in m[0] else m[0], told)
 
 
 def _flagged(name: str, value: str) -> str:

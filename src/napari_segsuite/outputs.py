@@ -51,6 +51,10 @@ class Batch:
         """Whether results are OME-Zarr stores, which come into being on disk."""
         return self.store is not None or (module_of(self.out) == "ome_zarr" if self.single else self.format == "ome-zarr")
 
+    def scene_of(self, source: Path) -> int | str | None:
+        """The image that is meant in a file of several; a field of a plate has been chosen already."""
+        return None if plate_of(source) is not None else self.scene
+
     def inside_plate(self, source: Path) -> bool:
         """Whether `out` is PLATE/labels/NAME and the source a field of this plate: each then gets labels NAME in its own image."""
         return self.store is not None and self.out.parent == self.store / "labels" and plate_of(source) == self.store

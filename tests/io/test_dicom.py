@@ -359,3 +359,21 @@ def test_real_series_are_what_itk_reads(shared_data: Path) -> None:
     one, many = (read(shared_data / "dicom_seg_dcmqi" / "23x38x3" / kind) for kind in ("image", "multiframe"))
     assert np.array_equal(one.data, many.data)
     assert (one.scale, one.translate, one.units) == (many.scale, many.translate, many.units)
+
+
+@pytest.mark.parametrize("length", [150, 200, 400])
+def test_a_slice_whose_header_was_cut_off_is_named_and_not_left_out(length: int, make_series: MakeSeries, tmp_path: Path) -> None:
+    files = make_series(tmp_path / "s", DATA)
+    files[-1].write_bytes(files[-1].read_bytes()[:length])
+    with pytest.raises(InputError, match=re.escape(files[-1].name)):
+        read(files[0].parent)
+
+
+def test_slices_may_be_called_as_other_files_are(make_series: MakeSeries, tmp_path: Path) -> None:
+    files = make_series(tmp_path / "s", DATA)
+    expected = np.asarray(read(files[0].parent).data)
+    for file in files:
+        file.rename(file.with_name(f"{file.stem}.txt"))
+    (files[0].parent / "notes.txt").write_text("of somebody")
+    (found,) = list_inputs([files[0].parent])
+    np.testing.assert_array_equal(np.asarray(read(found).data), expected)

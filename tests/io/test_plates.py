@@ -70,13 +70,27 @@ def test_labels_can_lie_in_each_field_of_the_plate(version: str, tmp_path: Path)
 def test_one_well_can_be_chosen_and_a_lost_one_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = plate(tmp_path / "p.ome.zarr", "0.5")
     assert main(["segment", str(where), "--scene", "A/02/0", "--model", "otsu", "--out", str(tmp_path / "one")]) == 0
-    assert len(list((tmp_path / "one").glob("*_labels.tif"))) == 1
+    assert [p.name for p in (tmp_path / "one").glob("*_labels.tif")] == ["p_A02_0_labels.tif"]
+    for scene, count in (("A/01", 2), ("A", 3), ("B", 1)):
+        assert main(["segment", str(where), "--scene", scene, "--model", "otsu", "--out", str(tmp_path / scene.replace("/", ""))]) == 0
+        assert len(list((tmp_path / scene.replace("/", "")).glob("*_labels.tif"))) == count
     assert main(["segment", str(where / "B" / "01" / "0"), "--model", "otsu", "--out", str(tmp_path / "two")]) == 0
     assert [p.name for p in (tmp_path / "two").glob("*_labels.tif")] == ["p_B01_0_labels.tif"]
     shutil.rmtree(where / "A" / "02" / "0")
     assert main(["segment", str(where), "--model", "otsu", "--out", str(tmp_path / "out")]) == 1
     assert "A/02/0" in capsys.readouterr().err
     assert len(list((tmp_path / "out").glob("*_labels.tif"))) == 3, "the others are there"
+
+
+def test_a_well_that_is_gone_is_named_and_one_without_its_list_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = plate(tmp_path / "p.ome.zarr", "0.4")
+    shutil.rmtree(where / "B" / "01")
+    (where / "A" / "01" / ".zattrs").unlink()
+    assert main(["segment", str(where), "--model", "otsu", "--out", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr().err
+    assert "1 failed" in told
+    assert "B/01" in told
+    assert sorted(p.name for p in (tmp_path / "out").glob("*_labels.tif")) == ["p_A01_0_labels.tif", "p_A01_1_labels.tif", "p_A02_0_labels.tif"]
 
 
 def test_fields_of_other_plates_are_no_place_for_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -261,12 +261,23 @@ def test_another_layer_is_another_table(dock: SegmentsDock, viewer: ViewerModel)
     second = viewer.add_layer(layer_of((Class(1, "cell"),)))
     assert dock.layer is second
     assert dock.view.filters() == (set(), 0, 0)
-    viewer.layers.remove(second)
+    dock.view.by_class.setChecked(True)
     viewer.layers.selection.active = first
     assert dock.layer is first
+    assert dock.view.filters() == (set(), 0.6, 0), "as the layer is seen"
+    assert not dock.view.by_class.isChecked()
+    assert dock.view.told.text() == "3 of 4 segments are shown."
+    assert [color(first, n)[3] for n in (1, 2, 3, 5)] == [1, 1, 0, 1]
+    tick(dock, 3, on=False)
+    viewer.layers.selection.active = second
+    assert dock.view.by_class.isChecked()
+    viewer.layers.remove(second)
+    viewer.layers.selection.active = first
+    assert dock.view.filters() == ({3}, 0.6, 0)
     viewer.layers.clear()
     assert dock.layer is None
     assert dock.view.title.text() == "Select a Labels layer."
+    assert dock.view.told.text() == dock.view.one.text() == ""
 
 
 def test_a_series_is_tracked_into_layers_of_its_own(viewer: ViewerModel, qtbot: QtBot) -> None:

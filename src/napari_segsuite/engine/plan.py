@@ -201,10 +201,10 @@ def _check_image(image: Image) -> None:
         raise InputError(
             f"the pixels of {image.name!r} are of type {dtype}", "integers or real numbers", "Convert them first, for example to float32."
         )
-    if not all(np.isfinite(s) and s > 0 for s in image.scale):
+    if not all(np.isfinite(s) and s for s in image.scale):
         told = " x ".join(f"{s:g}" for s in image.scale)
         raise InputError(
-            f"the voxels of {image.name!r} have the size {told} ({image.axes})", "sizes above 0", "Correct the scale; 1 where it is unknown."
+            f"the voxels of {image.name!r} have the size {told} ({image.axes})", "sizes that are not 0", "Correct the scale; 1 where it is unknown."
         )
     if len(image.spatial) < 2:
         raise InputError(f"{image.name!r} has axes {image.axes!r} (shape {image.shape})", "at least y and x")

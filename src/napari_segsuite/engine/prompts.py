@@ -12,10 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_segsuite.engine import measure
-from napari_segsuite.engine.layout import grids
 from napari_segsuite.engine.plan import Options, Plan, resolve
-from napari_segsuite.engine.reader import Reader
 from napari_segsuite.errors import InputError, OptionError
 from napari_segsuite.models.prompts import BACKENDS, Box, Candidate, Prompt, Prompter, prompter, view_of
 from napari_segsuite.types import Class, Image, ModelSpec, Segmentation
@@ -66,6 +63,9 @@ class Asked:
 
     def pixels(self, frame: tuple[int, ...], view: Box) -> NDArray[np.float32]:
         """The pixels (C, *spatial) of a part as the backend wants them; `frame` has one index per axis that is not looked along."""
+        from napari_segsuite.engine.layout import grids  # here, since docks import this module, and these import scipy
+        from napari_segsuite.engine.reader import Reader
+
         channels = 1 if self.spec.name in BACKENDS else len(self.spec.channels)
         return Reader(self.plan, self.image, frame, view, grids(self.plan), channels).read(view)
 
@@ -94,6 +94,8 @@ def asked(image: Image, model: str = "geodesic", *, volume: bool = False, channe
     options = Options(model=model, channels=tuple(channels), stack="volume" if volume else "slices")
     plan = resolve(image, options, spec)
     tile = (DEEP, WIDE, WIDE) if len(plan.axes) == 3 else spec.tile[-2:]
+    from napari_segsuite.engine import measure
+
     return Asked(image, measure.measured(plan, image, spec), spec, tuple(tile))
 
 

@@ -148,8 +148,18 @@ def _frames(path: Path, changed: int, size: int) -> tuple[Frame, ...]:
     with pydicom_reading(path):
         data = header_of(path, TAGS)
         if not all(data.get(name) for name in ("Rows", "Columns", "BitsAllocated")):
+            _check_whole(path, kind or str(data.get("SOPClassUID") or ""))
             return ()
         return tuple(_framed(_file(path, data), data, size))
+
+
+def _check_whole(path: Path, kind: str) -> None:
+    """Refuse what should be an image and has no rows and columns: its header was cut off, and a series must not lose a slice by that."""
+    import pydicom
+
+    name = str(pydicom.uid.UID(kind).name)
+    if not kind or name.endswith("Image Storage"):
+        raise InputError(f"the header of {path} ends before it says how large the picture is ({name or 'of an unknown kind'})", do=AGAIN)
 
 
 def header_of(path: Path, tags: tuple[str, ...] | None = None) -> Any:

@@ -10,6 +10,9 @@ from pathlib import Path
 SUFFIXES = (".dcm", ".dicom", ".ima")
 """What the names of DICOM files end with, if anything."""
 
+PICTURES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".nii", ".gz", ".nrrd", ".mha", ".mhd", ".zarr", ".csv", ".json")
+"""Suffixes of files that are not looked into."""
+
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Storage classes of segmentations: with a bit or fraction per segment, and label maps."""
 
@@ -62,11 +65,13 @@ def _may_be_image(file: Path) -> bool:
 
 
 def _in(folder: Path) -> Iterator[Path]:
-    """Files of a folder that may be DICOM by their name: no suffix, one of numbers, or one that is usual."""
+    """Files of a folder that may be DICOM by their name (no suffix, one of numbers, or one that is usual), or begin like it in spite of it."""
     with suppress(OSError):
         for file in sorted(folder.iterdir()):
             suffix = file.suffix.lower()
-            if (suffix in SUFFIXES or not suffix[1:].isalpha()) and not file.name.startswith(".") and file.is_file():
+            if file.name.startswith(".") or not file.is_file():
+                continue
+            if suffix in SUFFIXES or not suffix[1:].isalpha() or (suffix not in PICTURES and class_of(file) is not None):
                 yield file
 
 

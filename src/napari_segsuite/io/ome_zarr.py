@@ -138,11 +138,20 @@ def scenes_of(group: zarr.Group) -> list[str]:
     ome = ngff.ome_of(group.attrs.asdict())
     if "plate" in ome:
         wells = [str(well["path"]) for well in ome["plate"].get("wells", [])]
-        return [f"{well}/{image['path']}" for well in wells for image in ngff.ome_of(group[well].attrs.asdict()).get("well", {}).get("images", [])]
+        return [f"{well}/{name}" if name else well for well in wells for name in _fields_of(group, well)]
     if "well" in ome:
         return [str(image["path"]) for image in ome["well"].get("images", [])]
     members = sorted(group.members())
     return [name for name, node in members if isinstance(node, zarr.Array) or "multiscales" in ngff.ome_of(node.attrs.asdict())]
+
+
+def _fields_of(plate: zarr.Group, well: str) -> list[str]:
+    """The fields of a well: those that it lists, or else the images in it; the well itself where it is missing, for reading to complain about."""
+    node = plate.get(well)
+    if not isinstance(node, zarr.Group):
+        return [""]
+    told = ngff.ome_of(node.attrs.asdict()).get("well", {}).get("images", [])
+    return [str(image["path"]) for image in told] or scenes_of(node) or [""]
 
 
 def _pyramid(arrays: list[Any], path: Path) -> list[zarr.Array[Any]]:

@@ -19,7 +19,9 @@ from napari_segsuite.types import Model, ModelSpec, Prediction
 if TYPE_CHECKING:
     import torch
 
-SAME = ("axes", "channels", "classes", "heads", "codec", "normalize", "pixel_size_um", "diameter_px")
+SAME = ("axes", "channels", "classes", "heads", "codec", "normalize", "pixel_size_um")
+ALIKE = 1.25
+"""Models for objects of about one size fit together: what is measured on the images of a training depends on which were held back."""
 """What models must agree on for a mean of their maps to mean anything."""
 
 
@@ -52,8 +54,18 @@ def joined_spec(specs: Sequence[ModelSpec], name: str) -> ModelSpec:
     return replace(
         first, name=name, version="1", description=f"The mean of {len(specs)} models: {listed}.", tile=tile, multiple=multiple, context=context,
         net=same_side(specs), weights_sha256="",
-        licence=all_of(specs, "licence"), citation=all_of(specs, "citation"), trained_on=all_of(specs, "trained_on"),
+        diameter_px=_diameter(specs), licence=all_of(specs, "licence"), citation=all_of(specs, "citation"), trained_on=all_of(specs, "trained_on"),
     )  # fmt: skip
+
+
+def _diameter(specs: Sequence[ModelSpec]) -> float | None:
+    """The median size of the objects that models are for, which must be about the same."""
+    told = [s.diameter_px for s in specs]
+    sizes = [d for d in told if d]
+    if len(sizes) not in (0, len(specs)) or (sizes and max(sizes) > ALIKE * min(sizes)):
+        found = f"the models are for objects of {', '.join(f'{d:.3g}' if d else 'any' for d in told)} pixels across"
+        raise OptionError(found, "models for objects of about the same size", "Train them on the same images.")
+    return float(np.median(sizes)) if sizes else None
 
 
 def check_same(specs: Sequence[ModelSpec], names: Sequence[str], needed: str) -> None:

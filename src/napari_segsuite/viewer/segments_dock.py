@@ -21,7 +21,7 @@ from napari_segsuite.viewer.layers import axes_of
 from napari_segsuite.viewer.pickers import plain
 from napari_segsuite.viewer.results import from_segmentation, segmentation_of
 from napari_segsuite.viewer.segments import ClassEdit, Segments, placed_as, tracked_layers, update
-from napari_segsuite.viewer.segments_view import SegmentsView
+from napari_segsuite.viewer.segments_view import SegmentsView, Wishes
 
 ORDERS = {"number": "index", "score, lowest first": "score", "size, smallest first": "size"}
 
@@ -53,6 +53,7 @@ class SegmentsDock(QWidget):
         self._layer: weakref.ref[Labels] | None = None
         self._own: weakref.WeakKeyDictionary[Labels, Any] = weakref.WeakKeyDictionary()
         self._done: weakref.WeakKeyDictionary[Labels, list[ClassEdit]] = weakref.WeakKeyDictionary()
+        self._wishes: weakref.WeakKeyDictionary[Labels, Wishes] = weakref.WeakKeyDictionary()
         self._marked = -1
         self.view = SegmentsView(self, list(ORDERS))
         self._connect()
@@ -137,9 +138,8 @@ class SegmentsDock(QWidget):
         if segments is None:
             return
         data, meta, _ = segments.layer.as_layer_data_tuple()
-        step = self.view.step.value() or None
-        divisions = self.view.divisions.isChecked()
-        tracked, tracks = track(segmentation_of(data, meta), max_distance=step, max_gap=self.view.gap.value(), divisions=divisions)
+        step, gap, divisions = self.view.step.value() or None, self.view.gap.value(), self.view.divisions.isChecked()
+        tracked, tracks = track(segmentation_of(data, meta), max_distance=step, max_gap=gap, divisions=divisions)
         for layer in tracked_layers(tracked, tracks, segments.layer):
             self._viewer.add_layer(layer)
         show_info(f"{len(tracked.segments['id'])} objects over time.")
@@ -265,12 +265,15 @@ class SegmentsDock(QWidget):
         active = self._viewer.layers.selection.active
         if isinstance(active, Labels) and active is not self.layer:
             if (before := self.layer) is not None:
+                self._wishes[before] = self.view.wishes()
                 before.events.selected_label.disconnect(self._show_selected)
                 before.events.features.disconnect(self.refresh)
             self._layer, self._marked = weakref.ref(active), int(active.selected_label)
             active.events.selected_label.connect(self._show_selected)
             active.events.features.connect(self.refresh)
-            self.view.reset()
+            segments = self._segments()
+            told = (segments.classes, segments.counts()) if segments is not None else ((), {})
+            self.view.ask(self._wishes.get(active), *told)
         self.refresh()
 
     def _connect(self) -> None:

@@ -28,6 +28,8 @@ from napari_segsuite.viewer.pickers import narrow
 
 FEW = 20_000
 """Segments that get new colours within half a second."""
+Wishes = tuple[set[int], float, float, bool]
+"""Hidden classes, least score, least size, and whether segments have the colours of their classes."""
 ID = Qt.ItemDataRole.UserRole
 
 
@@ -77,6 +79,9 @@ class SegmentsView:
     def explain(self, why: str, name: str = "") -> None:
         """Say which layer this is about, or why there is nothing to show."""
         self.title.setText(why or name)
+        if why:
+            self.told.setText("")
+            self.one.setText("")
 
     def allow(self, *, table: bool, layer: bool, undo: bool) -> None:
         """Say what can be done: with a table, with any Labels layer, after a correction."""
@@ -93,9 +98,9 @@ class SegmentsView:
     def classes(self, classes: Sequence[Class], counts: Mapping[int, int]) -> None:
         """List classes with the numbers of their segments; what is not shown stays so."""
         hidden, chosen = self.hidden(), self.kind.currentData()
-        for part in (self.list, self.kind):
-            part.blockSignals(True)
-            part.clear()
+        before = [part.blockSignals(True) for part in (self.list, self.kind)]
+        self.list.clear()
+        self.kind.clear()
         for c in classes:
             item = QTreeWidgetItem(self.list, [c.name if c.countable else f"{c.name} (stuff)", str(counts.get(c.id, 0))])
             item.setData(0, ID, c.id)
@@ -108,8 +113,8 @@ class SegmentsView:
             QTreeWidgetItem(self.list, ["no class", str(none)]).setData(0, ID, 0)
         self.list.resizeColumnToContents(0)
         self.kind.setCurrentIndex(max(0, self.kind.findData(chosen)))
-        for part in (self.list, self.kind):
-            part.blockSignals(False)
+        for part, blocked in zip((self.list, self.kind), before, strict=True):
+            part.blockSignals(blocked)
         for button in (self.change, self.change_all):
             button.setEnabled(self.kind.count() > 0)
 
@@ -126,16 +131,25 @@ class SegmentsView:
         """Whether the selected segment is marked: if it is wanted, and there are few enough to be coloured anew at every step."""
         return self.mark.isChecked() and total <= FEW
 
-    def reset(self) -> None:
-        """Show everything, as of a layer that was not looked at before."""
+    def wishes(self) -> Wishes:
+        """What is asked for now, to be asked for again when the layer is turned to again."""
+        return (*self.filters(), self.by_class.isChecked())
+
+    def ask(self, wishes: Wishes | None, classes: Sequence[Class], counts: Mapping[int, int]) -> None:
+        """Ask for this; None for everything in colours of its own, as of a layer that was not looked at before."""
+        hidden, score, size, by_class = wishes or (set(), 0.0, 0, False)
+        parts = (self.list, self.score, self.size, self.by_class)
+        before = [part.blockSignals(True) for part in parts]
         self.list.clear()
-        for box in (self.score, self.size):
-            box.blockSignals(True)
-            box.setValue(0)
-            box.blockSignals(False)
-        self.by_class.blockSignals(True)
-        self.by_class.setChecked(False)
-        self.by_class.blockSignals(False)
+        self.score.setValue(score)
+        self.size.setValue(int(size))
+        self.by_class.setChecked(by_class)
+        self.classes(classes, counts)
+        for item in (self.list.topLevelItem(k) for k in range(self.list.topLevelItemCount())):
+            if item.data(0, ID) in hidden:
+                item.setCheckState(0, Qt.CheckState.Unchecked)
+        for part, blocked in zip(parts, before, strict=True):
+            part.blockSignals(blocked)
 
     def chosen(self) -> int:
         """The class id to give."""
