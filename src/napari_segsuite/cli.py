@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     add_import(command(commands, "import", "make labels to train on of annotations of others"))
     about = command(commands, "info", "what an image or a result is, and how far a run is")
     about.add_argument("path", type=where, metavar="PATH", help="a file or a zarr store")
+    about.add_argument("--scene", help="number or name of the image in files that hold several; of DICOM series the UID")
     about.add_argument("--json", action="store_true", help="print one JSON object")
     about.set_defaults(command=_info)
     demo = command(commands, "demo", "segment a picture that comes with the install")
@@ -161,7 +162,7 @@ def _dry_run(args: argparse.Namespace, batch: Batch) -> int:
 def _info(args: argparse.Namespace) -> int:
     from napari_segsuite.info import info, text
 
-    told = info(args.path)
+    told = info(args.path, args.scene)
     say(json.dumps(told) if args.json else text(told))
     return 0
 

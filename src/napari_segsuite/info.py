@@ -22,13 +22,15 @@ MOST = 1000
 """Numbers of missing chunks that are listed at most."""
 
 
-def info(path: Path) -> dict[str, Any]:
+def info(path: Path, scene: int | str | None = None) -> dict[str, Any]:
     """Describe what is at a path as plain values.
 
     Parameters
     ----------
     path : Path
         An image, labels, or a store that a run has not finished.
+    scene : int or str, optional
+        Which image, where there are several.
 
     Returns
     -------
@@ -42,12 +44,12 @@ def info(path: Path) -> dict[str, Any]:
         There is nothing that can be read.
     """
     if source_of(path) == "dicom":
-        return _finished(path) if holds_labels(path) else _series(path)
+        return _finished(path) if holds_labels(path) else _series(path, scene)
     if is_folder(path) and label_store.is_unfinished(path):
         return _unfinished(path)
     if is_folder(path) and has_labels_metadata(path):
         return _finished(path)
-    return _image(path) | ({"labels": names_of_labels(path)} if is_folder(path) else {})
+    return _image(path, scene) | ({"labels": names_of_labels(path)} if is_folder(path) else {})
 
 
 def text(told: dict[str, Any]) -> str:
@@ -83,14 +85,14 @@ def seams_text(seams: Mapping[str, Any]) -> str:
     return f"{seams['faces']} faces, {seams['pairs']} pairs joined{agreed}{straight}"
 
 
-def _series(path: Path) -> dict[str, Any]:
+def _series(path: Path, scene: int | str | None) -> dict[str, Any]:
     from napari_segsuite.io.dicom import files_of
 
-    return {**_image(path), "files": len(files_of(path))}
+    return {**_image(path, scene), "files": len(files_of(path, scene))}
 
 
-def _image(path: Path) -> dict[str, Any]:
-    image = read(path)
+def _image(path: Path, scene: int | str | None) -> dict[str, Any]:
+    image = read(path, scene=scene)
     return {"path": str(path), "kind": "image", "name": image.name, **_place(image.data, image), "channels": list(image.channels)}
 
 

@@ -76,6 +76,9 @@ def test_one_well_can_be_chosen_and_a_lost_one_is_named(tmp_path: Path, capsys: 
         assert len(list((tmp_path / scene.replace("/", "")).glob("*_labels.tif"))) == count
     assert main(["segment", str(where / "B" / "01" / "0"), "--model", "otsu", "--out", str(tmp_path / "two")]) == 0
     assert [p.name for p in (tmp_path / "two").glob("*_labels.tif")] == ["p_B01_0_labels.tif"]
+    capsys.readouterr()
+    assert main(["info", str(where), "--scene", "A/02/0"]) == 0
+    assert "64 y x 70 x" in capsys.readouterr().out
     shutil.rmtree(where / "A" / "02" / "0")
     assert main(["segment", str(where), "--model", "otsu", "--out", str(tmp_path / "out")]) == 1
     assert "A/02/0" in capsys.readouterr().err
