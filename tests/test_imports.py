@@ -36,7 +36,7 @@ LIGHT = (
     *named(
         "engine",
         "forecast gather growing join layout link lock measure options pixels plan progress prompts reader run schedule "
-        "scratch self_check source tasks tiles volume work zoom",
+        "scratch self_check source tasks tiles told volume work zoom",
     ),
     *named(
         "io",

@@ -12,9 +12,6 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from napari_segsuite import cli, segment
 from napari_segsuite.errors import InputError, MissingExtra, OutputError
@@ -145,39 +142,6 @@ def test_colours(tmp_path: Path) -> None:
     back = read(write(image, tmp_path / "b.nii.gz"))
     assert (back.rgb, back.channels) == (True, image.channels)
     assert np.array_equal(back.data, image.data)
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    axes=st.sampled_from(["yx", "zyx", "tyx", "cyx", "tzyx", "czyx", "tczyx"]),
-    dtype=st.sampled_from(["u1", "i2", ">u2", "f4", "f8", "u8"]),
-    unit=st.sampled_from(["millimeter", "micrometer", "nanometer", "pixel"]),
-    linear=st.none() | hnp.arrays(np.float64, (3, 3), elements=st.floats(-3, 3)),
-    start=st.tuples(*[st.floats(-1e3, 1e3)] * 3),
-    suffix=st.sampled_from([".nii", ".nii.gz"]),
-)
-def test_reading_gives_back_what_was_written(
-    axes: str, dtype: str, unit: str, linear: Any, start: Any, suffix: str, make_image: MakeImage, tmp_path: Path
-) -> None:
-    n = sum(a in "zyx" for a in axes)
-    affine = None
-    if linear is not None:
-        affine = np.eye(n + 1)
-        affine[:-1, :-1] = linear[:n, :n] + np.eye(n) * 7
-        affine[:-1, -1] = start[:n]
-    where = iter(start)
-    units = tuple(unit if a in "zyx" else "second" if a == "t" else "pixel" for a in axes)
-    translate = tuple(next(where) if a in "zyx" else 0.0 for a in axes)
-    shape = tuple({"t": 2, "c": 3, "z": 4, "y": 1, "x": 6}[a] for a in axes)
-    pixels = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
-    image = make_image(pixels, axes, units=units, translate=translate, affine=affine)
-    back = read(write(image, tmp_path / f"a{suffix}", overwrite=True))
-    assert np.array_equal(back.data, pixels)
-    assert back.data.dtype == pixels.dtype.newbyteorder("=")
-    for name in ("axes", "scale", "units", "translate", "channels", "name"):
-        assert getattr(back, name) == getattr(image, name), name
-    assert (back.affine is None) == (affine is None)
-    assert affine is None or np.array_equal(back.affine, affine)
 
 
 def test_what_other_programs_see_of_ours(make_image: MakeImage, make_segmentation: MakeLabels, tmp_path: Path) -> None:

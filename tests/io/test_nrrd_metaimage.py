@@ -73,14 +73,14 @@ def test_itk_finds_our_labels_on_the_grid_of_their_image(suffix: str, order: tup
     assert read_segmentation(out).provenance["plan"]["options"]["model"] == "otsu"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     axes=st.sampled_from(["yx", "zyx", "tyx", "cyx", "tzyx", "czyx", "tczyx"]),
     dtype=st.sampled_from(["u1", "i2", ">u2", "f4", "f8", "u8"]),
     unit=st.sampled_from(["millimeter", "micrometer", "nanometer", "pixel"]),
     linear=st.none() | hnp.arrays(np.float64, (3, 3), elements=st.floats(-3, 3)),
     start=st.tuples(*[st.floats(-1e3, 1e3)] * 3),
-    suffix=st.sampled_from([".nrrd", ".mha"]),
+    suffix=st.sampled_from([".nii", ".nii.gz", ".nrrd", ".mha"]),
 )
 def test_reading_gives_back_what_was_written(
     axes: str, dtype: str, unit: str, linear: Any, start: Any, suffix: str, make_image: MakeImage, tmp_path: Path

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from napari_segsuite.codecs import DIRECTED
 from napari_segsuite.engine.options import Options as Options
 from napari_segsuite.engine.options import check
 from napari_segsuite.engine.options import option as option
+from napari_segsuite.engine.told import image_told, model_told
 from napari_segsuite.engine.zoom import aspect_of, zoom_of
 from napari_segsuite.errors import InputError, OptionError
 from napari_segsuite.models import mirrored
@@ -151,18 +152,8 @@ def resolve(image: Image, options: Options, spec: ModelSpec) -> Plan:
         more = [*more, f"center has no effect: the model {spec.name} has no map of centres"]
     return Plan(
         options=options,
-        image={
-            "name": image.name,
-            "source": image.source,
-            "shape": list(image.shape),
-            "axes": image.axes,
-            "dtype": str(np.dtype(image.data.dtype)),
-            "scale": list(image.scale),
-            "units": list(image.units),
-            "translate": list(image.translate),
-            "channels": list(image.channels),
-        },
-        model=_told_model(spec),
+        image=image_told(image),
+        model=model_told(spec),
         axes=axes,
         frames=frames,
         channels=channels,
@@ -174,22 +165,6 @@ def resolve(image: Image, options: Options, spec: ModelSpec) -> Plan:
         mirror=mirror,
         notices=tuple(notices + more + mirrored.words(spec, mirror)),
     )
-
-
-def _told_model(spec: ModelSpec) -> dict[str, Any]:
-    """What a plan and its fingerprint must know of a model."""
-    words = ("description", "licence", "citation", "trained_on")
-    rest = json.dumps({k: v for k, v in asdict(spec).items() if k not in words}, sort_keys=True)
-    return {
-        "name": spec.name,
-        "version": spec.version,
-        "task": spec.task,
-        "weights_sha256": spec.weights_sha256,
-        "spec_sha256": hashlib.sha256(rest.encode()).hexdigest(),
-        "codec": spec.codec,
-        "normalize": dict(spec.normalize),
-        "tile": {"size": list(spec.tile), "context": list(spec.context), "multiple": list(spec.multiple)},
-    }
 
 
 def _check_image(image: Image) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from napari.layers import Layer
 from numpy.typing import NDArray
 
 from napari_segsuite.engine.progress import Progress, waited
@@ -19,6 +20,8 @@ from napari_segsuite.engine.prompts import Asked, asked
 from napari_segsuite.models.prompts import BACKENDS, Box, Candidate, Prompt, prompter
 from napari_segsuite.types import Image
 from napari_segsuite.viewer.child import Child
+from napari_segsuite.viewer.clicks import Said
+from napari_segsuite.viewer.view import shown
 
 LOADING = Progress(0, 0, "loading the model")
 LOOKING = Progress(0, 0, "looking at the image")
@@ -152,3 +155,36 @@ def looked(model: str, key: str, pixels: NDArray[np.float32], prompt: Prompt) ->
     _KEPT.update(state=_KEPT["backend"].look(pixels), key=key)
     found: list[Candidate] = _KEPT["backend"].answer(_KEPT["state"], prompt)
     return found
+
+
+def question_of(viewer: Any, layer: Layer, axes: str, image: Image, said: Said, model: str, volume: bool, key: Hashable) -> Question | None:
+    """What to ask a model of what is said about the shown slice, or about the stack; None as long as nothing says where the object is.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+    layer : napari.layers.Image
+    axes : str
+        What its axes are, in its own order.
+    image : Image
+        The same layer.
+    said : Said
+    model : str
+    volume : bool
+        Whether a body is wanted, where there is a stack.
+    key : hashable
+        See `Question`.
+
+    Raises
+    ------
+    InputError
+        The canvas shows other axes than y and x.
+    """
+    if not said.points and said.box is None:
+        return None
+    looked = "zyx" if volume and image.size("z") > 1 else "yx"
+    at = shown(viewer, layer, axes, looked)
+    frame = {a: at[a] for a in image.axes if a not in looked + "c"}
+    prompt = said.prompt(axes.replace("c", ""), looked, frame)
+    channels = (str(at["c"]),) if "c" in axes else ()
+    return Question(image, model, looked == "zyx", channels, tuple(frame.values()), prompt, key) if prompt.says_where else None

@@ -17,7 +17,7 @@ from napari_segsuite.engine.prompts import index, told
 from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.models.prompts import BACKENDS, names
 from napari_segsuite.types import Image
-from napari_segsuite.viewer.asking import Answer, Asker, Question, is_light
+from napari_segsuite.viewer.asking import Answer, Asker, Question, is_light, question_of
 from napari_segsuite.viewer.catalogue import catalogue
 from napari_segsuite.viewer.child import Child
 from napari_segsuite.viewer.clicks import BACKGROUND, OBJECT, Clicks
@@ -26,7 +26,6 @@ from napari_segsuite.viewer.painted import Painted, takes
 from napari_segsuite.viewer.pickers import LayerPicker, plain
 from napari_segsuite.viewer.prompts_panel import PromptsPanel, called
 from napari_segsuite.viewer.settings import preferences
-from napari_segsuite.viewer.view import question_of
 from napari_segsuite.viewer.words import complaint
 from napari_segsuite.viewer.worker import Job, give_up, start
 

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QColorDialog, QInputDialog, QTreeWidgetItem, QWidget
 
 from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.tracking import track
-from napari_segsuite.viewer.layers import axes_of
+from napari_segsuite.viewer.layers import guess_axes
 from napari_segsuite.viewer.pickers import plain
 from napari_segsuite.viewer.results import from_segmentation, segmentation_of
 from napari_segsuite.viewer.segments import ClassEdit, Segments, placed_as, tracked_layers, update
@@ -210,7 +210,7 @@ class SegmentsDock(QWidget):
     def _time(self) -> str | None:
         """The unit of lengths in the layer, if it has an axis of time."""
         layer = self.layer
-        if layer is None or "t" not in axes_of(layer.ndim, {"axis_labels": layer.axis_labels, "metadata": layer.metadata, "units": layer.units}):
+        if layer is None or "t" not in guess_axes(layer):
             return None
         return str(layer.units[-1])
 
@@ -248,7 +248,7 @@ class SegmentsDock(QWidget):
     def _look_at(self, segments: Segments, number: int) -> None:
         """Move the view to the middle of a segment; how much is seen stays as it is."""
         layer, row = segments.layer, segments.row(number)
-        axes = axes_of(layer.ndim, {"axis_labels": layer.axis_labels, "metadata": layer.metadata, "units": layer.units})
+        axes = guess_axes(layer)
         if row is None or any(f"centroid_{a}" not in row for a in axes):
             return
         world = layer.data_to_world([row[f"centroid_{a}"] for a in axes])

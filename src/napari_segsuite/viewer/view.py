@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
@@ -10,9 +10,6 @@ import numpy as np
 from napari.layers import Layer
 
 from napari_segsuite.errors import InputError
-from napari_segsuite.types import Image
-from napari_segsuite.viewer.asking import Question
-from napari_segsuite.viewer.clicks import Said
 from napari_segsuite.viewer.preview import Range, nothing_in_view
 
 
@@ -59,40 +56,7 @@ def in_view(viewer: Any, layer: Layer, axes: str) -> Mapping[str, Range]:
     return box
 
 
-def question_of(viewer: Any, layer: Layer, axes: str, image: Image, said: Said, model: str, volume: bool, key: Hashable) -> Question | None:
-    """What to ask a model of what is said about the shown slice, or about the stack; None as long as nothing says where the object is.
-
-    Parameters
-    ----------
-    viewer : napari.components.ViewerModel
-    layer : napari.layers.Image
-    axes : str
-        What its axes are, in its own order.
-    image : Image
-        The same layer.
-    said : Said
-    model : str
-    volume : bool
-        Whether a body is wanted, where there is a stack.
-    key : hashable
-        See `Question`.
-
-    Raises
-    ------
-    InputError
-        The canvas shows other axes than y and x.
-    """
-    if not said.points and said.box is None:
-        return None
-    looked = "zyx" if volume and image.size("z") > 1 else "yx"
-    at = _shown(viewer, layer, axes, looked)
-    frame = {a: at[a] for a in image.axes if a not in looked + "c"}
-    prompt = said.prompt(axes.replace("c", ""), looked, frame)
-    channels = (str(at["c"]),) if "c" in axes else ()
-    return Question(image, model, looked == "zyx", channels, tuple(frame.values()), prompt, key) if prompt.says_where else None
-
-
-def _shown(viewer: Any, layer: Layer, axes: str, looked: str) -> dict[str, int]:
+def shown(viewer: Any, layer: Layer, axes: str, looked: str) -> dict[str, int]:
     """The shown index along each of a layer's axes."""
     dims = viewer.dims
     first = dims.ndim - layer.ndim
