@@ -75,7 +75,7 @@ def laid_on(levels: Sequence[Any], own: str, thing: Image | Segmentation, layer:
         return list(levels), placement(thing.axes, thing.scale, thing.translate, thing.units, thing.affine)
     kept = [i for i, a in enumerate(axes) if a != "c"]
     order = [own.index(axes[i]) for i in kept]
-    return [reorder(level, order) for level in levels], _as_placed(layer, kept)
+    return [reorder(level, order) for level in levels], as_placed(layer, kept)
 
 
 def from_segmentation(segmentation: Segmentation) -> LayerData:
@@ -192,7 +192,8 @@ def _fits(own: str, layer: Layer, axes: str) -> bool:
     return len(axes.replace("c", "")) == len(own) and len(axes) == layer.ndim
 
 
-def _as_placed(layer: Layer, kept: list[int]) -> dict[str, Any]:
+def as_placed(layer: Layer, kept: list[int]) -> dict[str, Any]:
+    """Where some axes of a layer lie, for another one that is to lie there."""
     shear = np.asarray(layer.shear)
     if shear.ndim == 1:
         above = np.eye(layer.ndim)

@@ -20,6 +20,7 @@ from napari_segsuite.viewer.layers import OURS
 from napari_segsuite.viewer.results import (
     DEFAULT_CLASSES,
     UNFINISHED,
+    as_placed,
     classes_in,
     features_of,
     from_segmentation,
@@ -229,15 +230,10 @@ def update(layer: Labels) -> None:
     layer.metadata = {**layer.metadata, OURS: {**noted, "classes": noted_classes(segmentation.classes)}}
 
 
-def placed_as(layer: Layer) -> dict[str, Any]:
-    """Where a layer lies, for another one that is to lie there."""
-    return {k: getattr(layer, k) for k in ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")}
-
-
 def tracked_layers(tracked: Segmentation, tracks: Tracks, layer: Labels) -> list[Layer]:
     """Labels by track, and the tracks themselves, where the labels lie that they were made from."""
     data, meta, _ = from_segmentation(tracked)
-    axes, where = tracked.axes, placed_as(layer)
+    axes, where = tracked.axes, as_placed(layer, list(range(layer.ndim)))
     rows = tracks.table
     points = np.stack([rows["track"], *(rows[a] for a in axes)], axis=1).astype(float)
     graph = {child: [parent] for child, parent in tracks.parents.items()}

@@ -19,8 +19,8 @@ from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.tracking import track
 from napari_segsuite.viewer.layers import guess_axes
 from napari_segsuite.viewer.pickers import plain
-from napari_segsuite.viewer.results import from_segmentation, segmentation_of
-from napari_segsuite.viewer.segments import ClassEdit, Segments, placed_as, tracked_layers, update
+from napari_segsuite.viewer.results import as_placed, from_segmentation, segmentation_of
+from napari_segsuite.viewer.segments import ClassEdit, Segments, tracked_layers, update
 from napari_segsuite.viewer.segments_view import SegmentsView, Wishes
 
 ORDERS = {"number": "index", "score, lowest first": "score", "size, smallest first": "size"}
@@ -128,7 +128,7 @@ class SegmentsDock(QWidget):
             return
         layer, shown = segments.layer, segments.shown(*self.view.filters())
         data, meta, _ = from_segmentation(segments.only(shown))
-        self._viewer.add_labels(data, **{**meta, **placed_as(layer), "name": f"{layer.name} part"})
+        self._viewer.add_labels(data, **{**meta, **as_placed(layer, list(range(layer.ndim))), "name": f"{layer.name} part"})
         show_info(f"{len(shown)} segments were copied.")
 
     @told
