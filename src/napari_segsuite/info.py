@@ -16,7 +16,7 @@ from napari_segsuite.io.inputs import source_of
 from napari_segsuite.io.ome_zarr import has_labels_metadata, names_of_labels
 from napari_segsuite.io.place import is_folder
 from napari_segsuite.models import load_spec
-from napari_segsuite.types import SPATIAL
+from napari_segsuite.sizes import size_text, voxel_text
 
 MOST = 1000
 """Numbers of missing chunks that are listed at most."""
@@ -56,9 +56,8 @@ def text(told: dict[str, Any]) -> str:
     """The same for people."""
     lines = [f"{told['path']}: {told['kind']}{'' if told.get('finished', True) else ', NOT FINISHED'}"]
     if "shape" in told:
-        size = " x ".join(f"{n} {a}" for n, a in zip(told["shape"], told["axes"], strict=True))
-        voxel = " x ".join(f"{s:g}" for s, a in zip(told["scale"], told["axes"], strict=True) if a in SPATIAL)
-        lines.append(f"  {size}, {told['dtype']}, voxel {voxel} {told['units'][-1]}")
+        voxel = voxel_text(told["scale"], told["axes"], told["units"])
+        lines.append(f"  {size_text(told['shape'], told['axes'])}, {told['dtype']}, voxel {voxel}")
     if "files" in told:
         lines.append(f"  {told['files']} DICOM file{'s' * (told['files'] > 1)}")
     if "segments" in told:

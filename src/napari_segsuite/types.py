@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_segsuite.sizes import pixel_size_um, size_text, voxel_text
+
 AXES = "tczyx"
 SPATIAL = "zyx"
 
@@ -69,6 +71,10 @@ class Image:
     affine: NDArray[np.float64] | None = None
     name: str = "image"
     source: str = ""
+
+    def __repr__(self) -> str:
+        of = f", {', '.join(self.channels)}" if self.channels else ""
+        return f"<Image {self.name!r}: {_grid_text(self, self.data)}{of}>"
 
     @property
     def data(self) -> Any:
@@ -139,6 +145,10 @@ class Segmentation:
     affine: NDArray[np.float64] | None = None
     name: str = "labels"
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        n = len(self.segments["id"])
+        return f"<Segmentation {self.name!r}: {_grid_text(self, self.labels)}, {n} segment{'s' * (n != 1)} ({self.task})>"
 
     @property
     def task(self) -> Task:
@@ -271,6 +281,10 @@ class Model(Protocol):
         ...
 
 
+def _grid_text(of: Image | Segmentation, array: ArrayLike) -> str:
+    return f"{size_text(array.shape, of.axes)}, {array.dtype}, voxel {voxel_text(of.scale, of.axes, of.units)}"
+
+
 def task_of(classes: Sequence[Class]) -> Task:
     """Name the task that a set of classes stands for.
 
@@ -279,19 +293,3 @@ def task_of(classes: Sequence[Class]) -> Task:
     """
     countable = [c.countable for c in classes]
     return "instance" if countable and all(countable) else "panoptic" if any(countable) else "semantic"
-
-
-_UM = {
-    "picometer": 1e-6, "angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4,
-    "decimeter": 1e5, "meter": 1e6, "inch": 25400.0,
-}  # fmt: skip
-
-
-def pixel_size_um(axes: str, scale: Sequence[float], units: Sequence[str]) -> tuple[float, ...] | None:
-    """Sample size along the spatial axes in micrometres, or None where a unit is not a length.
-
-    >>> pixel_size_um("tyx", (1, 500, 500), ("second", "nanometer", "nanometer"))
-    (0.5, 0.5)
-    """
-    sizes = [s * _UM.get(u, np.nan) for a, s, u in zip(axes, scale, units, strict=True) if a in SPATIAL]
-    return tuple(float(s) for s in sizes) if np.isfinite(sizes).all() else None

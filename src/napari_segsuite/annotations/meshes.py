@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from napari_segsuite.annotations.items import Annotated
 from napari_segsuite.errors import OutputError
 from napari_segsuite.io.commit import replacing
-from napari_segsuite.types import Class, Segmentation, pixel_size_um
+from napari_segsuite.sizes import pixel_size_um
+from napari_segsuite.types import Class, Segmentation
 
 GREY = (160, 160, 160)
 

@@ -21,6 +21,7 @@ from napari_segsuite.io.place import has_metadata, names_in, store_at
 from napari_segsuite.io.record import KEY, image_record, segmentation_record
 from napari_segsuite.io.store import make_array, open_node
 from napari_segsuite.io.table import tidy
+from napari_segsuite.sizes import size_text
 from napari_segsuite.types import SPATIAL, Image, Segmentation, Table
 
 DEFAULT_VERSION = "0.5"
@@ -207,14 +208,10 @@ def like_image(image_path: Path, axes: str, version: str | None, shape: Sequence
         raise OutputError(f"the labels have axes {axes!r} and the image in {image_path} has {stored!r}", "labels of that image")
     size = dict(zip(stored, shapes[0], strict=True))
     if [size[a] for a in axes] != list(shape) or any(size[a] > 1 for a in stored if a not in axes and a != "c"):
-        found = f"the labels are {_sides(axes, shape)}, and the image in {image_path} is {_sides(stored, shapes[0])}"
+        found = f"the labels are {size_text(shape, axes)}, and the image in {image_path} is {size_text(shapes[0], stored)}"
         raise OutputError(found, "labels of that image", "Choose another output.")
     per_level = pyramid.factors_between(shapes)
     return own, [tuple(step[stored.index(a)] for a in axes) for step in per_level]
-
-
-def _sides(axes: str, shape: Sequence[int]) -> str:
-    return " x ".join(f"{n} {a}" for n, a in zip(shape, axes, strict=True))
 
 
 def _shape_of(node: zarr.Array[Any] | zarr.Group) -> tuple[int, ...]:

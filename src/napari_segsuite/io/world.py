@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from napari_segsuite.errors import InputError
 from napari_segsuite.io.geometry import Size, valid
 from napari_segsuite.io.units import PIXEL
-from napari_segsuite.types import SPATIAL, pixel_size_um
+from napari_segsuite.sizes import pixel_size_um
+from napari_segsuite.types import SPATIAL
 
 Matrix = NDArray[np.float64]
 
