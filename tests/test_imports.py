@@ -58,7 +58,7 @@ LIGHT = (
         "sam_net segformer_net stardist_config stardist_rays swin_net tensors",
     ),
     *named("tracking", "command ctc"),
-    *named("training", "classes options"),
+    *named("training", "classes options scattered"),
 )
 HEAVY = (
     *named("codecs", "boundaries centers compass flows instances objects paste pieces places prototypes runs semantic stars suppress targets"),

@@ -15,6 +15,7 @@ import pytest
 import tifffile
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch.nn import functional as F
 
 from napari_segsuite import SegsuiteError, codecs, evaluate, load_model, load_spec, read_segmentation, segment, training, write
@@ -59,8 +60,14 @@ def pairs(folder: Path, kind: str = "instance", count: int = 4, shape: tuple[int
 
 
 def flags(wishes: dict[str, Any]) -> list[str]:
-    told = {name: ",".join(map(str, value)) if isinstance(value, tuple) else str(value) for name, value in wishes.items()}
-    return [word for name, value in told.items() for word in (f"--{name.replace('_', '-')}", value)]
+    words: list[str] = []
+    for name, value in wishes.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return words
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +180,36 @@ def test_the_classes_of_our_own_results_are_known(tmp_path: Path) -> None:
 
 
 # What is held back --------------------------------------------------------------------------------------------------------------------
+
+
+def test_masks_without_numbers_are_noticed_and_split_on_request(segsuite: Callable[..., Any], tmp_path: Path) -> None:
+    """The commonest mistake: a mask of 0 and 255, of which a network would learn that all nuclei of an image are one."""
+    given = pairs(tmp_path)
+    numbers = 0
+    for path in (tmp_path / "labels").iterdir():
+        mask = (tifffile.imread(path) > 0).astype(np.uint8) * 255
+        numbers += int(ndimage.label(mask, np.ones((3, 3)))[1])
+        tifffile.imwrite(path, mask)
+    data = read_data(TrainOptions(**given))
+    assert len(data.notices) == 1
+    assert data.notices[0].startswith("4 of 4 objects lie in several separate pieces (one of cells")
+    parted = read_data(TrainOptions(**given, split=True))
+    assert not parted.notices
+    assert sum(len(s.class_of) for s in parted.samples) == numbers > 4
+    for sample in parted.samples:
+        assert set(np.unique(sample.labels)) == {0, *sample.class_of}
+    told = segsuite("train", *flags({**given, **SHORT, "split": True}), "--out", tmp_path / "mine")
+    assert (told.code, "pieces" in told.out + told.err) == (0, False), told
+
+
+def test_splitting_leaves_stuff_and_whole_objects_as_they_are(tmp_path: Path) -> None:
+    given = {**pairs(tmp_path, "panoptic"), "task": "panoptic", "classes": TWO}
+    whole, parted = (read_data(TrainOptions(**given, split=split)) for split in (False, True))
+    assert not whole.notices
+    for one, other in zip(whole.samples, parted.samples, strict=True):
+        assert np.array_equal(one.labels == 1, other.labels == 1)
+        assert one.class_of == other.class_of
+        assert len({*zip(one.labels.ravel().tolist(), other.labels.ravel().tolist(), strict=True)}) == 1 + len(one.class_of)
 
 
 def test_what_is_held_back_depends_on_names_and_seed_alone(tmp_path: Path) -> None:
@@ -397,7 +434,8 @@ def test_a_crop_knows_the_class_of_every_object() -> None:
 def test_flags_are_the_wishes() -> None:
     parser = argparse.ArgumentParser()
     add_options(parser, TrainOptions, needed=("images", "labels"))
-    wish = TrainOptions(images="a", labels="b", task="panoptic", classes=TWO, crop=(64, 32), steps=7, rate=0.01, held_back=0.3, init="nuclei")
+    chosen: dict[str, Any] = {"crop": (64, 32), "steps": 7, "rate": 0.01, "held_back": 0.3, "init": "nuclei", "split": True}
+    wish = TrainOptions(images="a", labels="b", task="panoptic", classes=TWO, **chosen)
     given = {k: v for k, v in wish.to_json().items() if v not in (None, [])}
     words = flags({k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
     assert TrainOptions(**vars(parser.parse_args(words))) == wish == TrainOptions.from_json(wish.to_json())

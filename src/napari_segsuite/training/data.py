@@ -20,6 +20,7 @@ from napari_segsuite.io.place import place
 from napari_segsuite.io.table import table_of
 from napari_segsuite.pairing import pairs, stem
 from napari_segsuite.training import classes as kinds
+from napari_segsuite.training import scattered
 from napari_segsuite.training.options import TrainOptions
 from napari_segsuite.types import Class, Image, Segmentation
 
@@ -115,8 +116,10 @@ def read_data(options: TrainOptions) -> Data:
     labels = [_labels(path, image, options.axes) for (_, path), image in zip(found, images, strict=True)]
     _check_alike(images)
     classes = kinds.parse(options.classes, options.task) if options.classes else kinds.found(labels, options.task)
-    files = tuple(tuple(_samples(image, truth, classes)) for image, truth in zip(images, labels, strict=True))
+    files = tuple(tuple(_samples(image, truth, classes, options.split)) for image, truth in zip(images, labels, strict=True))
     data = _in_common(files, images, classes)
+    told = scattered.notice((s.name, s.labels, _things(s.class_of, classes)) for s in data.samples)
+    data = replace(data, notices=(*data.notices, told)) if told else data
     if not any(sample.class_of for sample in data.samples):
         raise InputError(f"all label files in {options.labels} are empty", "labels above 0", "Check that they are the labels of these images.")
     return data
@@ -213,18 +216,25 @@ def _labels(path: Path, image: Image, axes: str | None) -> Segmentation:
     return replace(found, labels=labels, axes=own, name=str(path))
 
 
-def _samples(image: Image, truth: Segmentation, classes: Sequence[Class]) -> list[Sample]:
+def _samples(image: Image, truth: Segmentation, classes: Sequence[Class], split: bool) -> list[Sample]:
     """The time points of a file."""
     if "t" not in image.axes:
-        return [_sample(image.name, image, truth, truth.labels, classes)]
-    still = _without(image, 0)
-    return [_sample(f"{image.name} t={t}", replace(still, levels=(image.data[t],)), truth, truth.labels[t], classes) for t in range(image.size("t"))]
+        return [_sample(image.name, image, truth, truth.labels, classes, split)]
+    still = [replace(_without(image, 0), levels=(image.data[t],)) for t in range(image.size("t"))]
+    return [_sample(f"{image.name} t={t}", one, truth, truth.labels[t], classes, split) for t, one in enumerate(still)]
 
 
-def _sample(name: str, image: Image, truth: Segmentation, labels: NDArray[np.integer], classes: Sequence[Class]) -> Sample:
+def _sample(name: str, image: Image, truth: Segmentation, labels: NDArray[np.integer], classes: Sequence[Class], split: bool) -> Sample:
     ids = np.unique(labels)
     class_of = kinds.class_of(truth, ids[ids != 0], classes, truth.name)
-    return Sample(name, image, *_numbered(labels, class_of))
+    numbered, class_of = _numbered(labels, class_of)
+    return Sample(name, image, *(scattered.split(numbered, class_of, _things(class_of, classes)) if split else (numbered, class_of)))
+
+
+def _things(class_of: Mapping[int, int], classes: Sequence[Class]) -> set[int]:
+    """The labels that are objects."""
+    countable = {c.id for c in classes if c.countable}
+    return {label for label, kind in class_of.items() if kind in countable}
 
 
 def _numbered(labels: NDArray[np.integer], class_of: Mapping[int, int]) -> tuple[NDArray[np.int32], dict[int, int]]:

@@ -43,6 +43,7 @@ class TrainOptions(Wishes):
     classes: tuple[str, ...] = option(
         (), "the classes as ID:NAME or ID:NAME:KIND with the kind stuff or thing, stuff first; empty: as the label files say, else by the task"
     )
+    split: bool = option(False, "every separate piece of a number is an object of its own: for masks that do not number their objects (0 and 255)")
     init: str | None = option(None, "begin with the weights of this model: a name in the list, or a folder")
     steps: int = option(3000, "how long: 300 for a first look, 3000 usually, 20000 for many images", ge=1, le=10**7)
     held_back: float = option(0.15, "part of the images that is not trained on, to choose thresholds and to say how good the model is", ge=0, le=0.9)
