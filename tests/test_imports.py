@@ -55,7 +55,7 @@ LIGHT = (
     *named(
         "models.foreign",
         "archive fields form home keras_file mask2former_net monai_config monai_nets monai_transforms nnunet_nets oneformer_net onnx_file rdf "
-        "sam_net segformer_net stardist_config stardist_rays swin_net tensors",
+        "sam_net segformer_net stardist_config stardist_rays swin_net tensors weights_file",
     ),
     *named("tracking", "command ctc"),
     *named("training", "classes options scattered"),
@@ -67,7 +67,8 @@ HEAVY = (
     *named(
         "models.foreign",
         "built bundle cellpose cellpose_net cellpose_sam check described draft grid join mask2former members model network nnunet oneformer pickles "
-        "pretrained processing queries sam sam_masks sam_prompts segformer sources stardist stardist_net store totalsegmentator universal whole",
+        "pretrained processing queries sam sam_file sam_masks sam_prompts segformer sources stardist stardist_net store totalsegmentator universal "
+        "whole",
     ),
     *named("models.families", "detection headed monai smp")[1:],
     *named("training", "appraise augment card data design fit job losses nuclei nuclei3d recipe record samples shapes volumes"),

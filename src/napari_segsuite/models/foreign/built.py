@@ -21,6 +21,7 @@ from napari_segsuite.models.foreign import (
     keras_file,
     mask2former_net,
     oneformer_net,
+    sam_file,
     sam_net,
     segformer_net,
     swin_net,
@@ -152,18 +153,16 @@ def _sam(net: Mapping[str, Any], paths: Mapping[str, Path]) -> nn.Module:
         parts = {"vision_config": "SamVisionConfig", "prompt_encoder_config": "SamPromptEncoderConfig", "mask_decoder_config": "SamMaskDecoderConfig"}
         return library.SamConfig(**{part: getattr(library, name)(**kwargs[part]) for part, name in parts.items()})
 
-    return Automatic(_transformers(paths[net["file"]], sam_net.NETWORK, config), int(told["points"]), float(told["stability"]))
+    path = paths[net["file"]]
+    own = sam_file.renamed(sam_file.loaded(path)) if sam_file.is_model(path) else None
+    return Automatic(_transformers(path, sam_net.NETWORK, config, weights=own), int(told["points"]), float(told["stability"]))
 
 
-def _transformers(path: Path, name: str, config: Callable[[Any], Any], training: tuple[str, ...] = ()) -> nn.Module:
+def _transformers(
+    path: Path, name: str, config: Callable[[Any], Any], training: tuple[str, ...] = (), weights: Mapping[str, Tensor] | None = None
+) -> nn.Module:  # fmt: skip
     """A network of transformers with the weights in a file, without those for `training` only; `config` makes its configuration of the library."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load as from_bytes
-
-    try:
-        weights = from_bytes(path.read_bytes()) if path.suffix == ".safetensors" else state(path)
-    except (SafetensorError, ValueError) as error:
-        raise ModelError(f"{path} is not a safetensors file: {line(error)}") from error
+    weights = _weights(path) if weights is None else weights
     weights = {key: value for key, value in weights.items() if not key.startswith(training)} if training else weights
     check_finite(weights, path)
     try:
@@ -182,6 +181,17 @@ def _transformers(path: Path, name: str, config: Callable[[Any], Any], training:
         logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a file as transformers keeps them."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load as from_bytes
+
+    try:
+        return from_bytes(path.read_bytes()) if path.suffix == ".safetensors" else state(path)
+    except (SafetensorError, ValueError) as error:
+        raise ModelError(f"{path} is not a safetensors file: {line(error)}") from error
 
 
 def _loaded(kind: Any, config: Any, weights: Mapping[str, Tensor], path: Path, training: tuple[str, ...]) -> nn.Module:

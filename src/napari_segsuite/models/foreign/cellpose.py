@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from napari_segsuite.models.foreign.fields import Fields
 from napari_segsuite.models.foreign.form import Form, normalization
 from napari_segsuite.models.foreign.network import SUFFIXES
 from napari_segsuite.models.foreign.pickles import state
+from napari_segsuite.models.foreign.weights_file import names_in
 
 NORMALIZE = "percentiles:1:99"
 """What Cellpose does to each channel where nobody says otherwise."""
@@ -35,8 +34,6 @@ MARKS: tuple[tuple[tuple[bytes, ...], str], ...] = (
     ((b"encoder.patch_embed.proj", b"encoder.pos_embed", b"W2"), "cellpose_sam"),
 )
 """Parts of names of arrays by which a network is known, first those that it is not mistaken for; and what it is, or what builds it."""
-LOOKED_AT = 2**22
-"""Bytes of the names in a file that are looked at, before anything in it is opened."""
 CITATION = {
     "cellpose": "Stringer et al. 2021, Cellpose: a generalist algorithm for cellular segmentation, doi:10.1038/s41592-020-01018-x",
     "cellpose_sam": "Pachitariu et al. 2025, Cellpose-SAM: superhuman generalization for cellular segmentation, doi:10.1101/2025.04.28.651001",
@@ -46,15 +43,6 @@ CITATION = {
 def is_model(path: Path) -> bool:
     """Whether a file holds weights of a network of Cellpose, by the names in it."""
     return path.is_file() and bool(_kind(path))
-
-
-def is_weights(path: Path) -> bool:
-    """Whether a zip file is weights as PyTorch stores them, and no package."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            return bool(_pickle(file))
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return False
 
 
 def read(path: Path, form: Form) -> Described:
@@ -128,24 +116,5 @@ def _length(weights: Mapping[str, Tensor], name: str, path: Path) -> float | Non
 
 def _kind(path: Path) -> str:
     """Which network a file is of, by the names of its arrays; empty where it is none of these."""
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as file:
-                if not (name := _pickle(file)):
-                    return ""
-                with file.open(name) as names:
-                    data = names.read(LOOKED_AT)
-        else:
-            with path.open("rb") as plain:
-                data = plain.read(LOOKED_AT) if plain.read(1) == b"\x80" else b""
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
-        return ""
-    return next((kind for marks, kind in MARKS if all(mark in data for mark in marks)), "")
-
-
-def _pickle(file: zipfile.ZipFile) -> str:
-    """The member that names the arrays in a file of PyTorch; empty where it is another zip file, or a program."""
-    names = file.namelist()
-    if any(re.fullmatch(r"[^/]+/code/.*", name) for name in names):
-        return ""
-    return next((name for name in names if re.fullmatch(r"[^/]+/data\.pkl", name)), "")
+    names = names_in(path)
+    return next((kind for marks, kind in MARKS if all(mark in names for mark in marks)), "")

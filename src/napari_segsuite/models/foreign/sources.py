@@ -16,6 +16,7 @@ from napari_segsuite.models.foreign.archive import Show, download, inside, is_ur
 from napari_segsuite.models.foreign.network import check_kind, needs
 from napari_segsuite.models.foreign.rdf import Package, Weights
 from napari_segsuite.models.foreign.tensors import Source
+from napari_segsuite.models.foreign.weights_file import is_weights
 
 PACKAGE = "package"
 """The folder, in a model's, that the files of others lie in."""
@@ -49,8 +50,6 @@ def found(source: str, sha256: str = "", show: Show | None = None) -> Iterator[P
 
 def _is_archive(path: Path) -> bool:
     """Whether a file without an ending is a zip file of something else than weights of PyTorch, which are zip files as well."""
-    from napari_segsuite.models.foreign.cellpose import is_weights
-
     return zipfile.is_zipfile(path) and not is_weights(path)
 
 

@@ -159,6 +159,7 @@ def described(path: Path, form: Form) -> Described | Parted | None:
         oneformer,
         pretrained,
         sam,
+        sam_file,
         segformer,
         stardist,
         totalsegmentator,
@@ -173,6 +174,7 @@ def described(path: Path, form: Form) -> Described | Parted | None:
         (totalsegmentator.is_results, totalsegmentator.read),
         (stardist.is_model, stardist.read),
         (cellpose.is_model, cellpose.read),
+        (sam_file.is_model, sam.read_file),
         (mask2former.is_checkpoint, mask2former.read),
         (oneformer.is_checkpoint, oneformer.read),
         (sam.is_checkpoint, sam.read),
@@ -219,7 +221,7 @@ def _from_file(path: Path, form: Form, new: Path, trusted: bool) -> ModelSpec:
     if path.suffix.lower() not in SUFFIXES:
         raise ModelError(
             f"{path} is no model",
-            f"a folder or zip file of a package, a description (.yaml), a file ending in {', '.join(SUFFIXES)}, or weights of Cellpose",
+            f"a folder or zip file of a package, a description (.yaml), a file ending in {', '.join(SUFFIXES)}, or weights of Cellpose or SAM",
             "Of StarDist, add the folder that it is in." if path.suffix.lower() in (".h5", ".hdf5") else "",
         )
     draft = of_form(form, path.name)
