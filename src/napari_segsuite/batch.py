@@ -14,7 +14,7 @@ from napari_segsuite.engine.run import Progress, result, run
 from napari_segsuite.engine.self_check import self_check, sentence
 from napari_segsuite.engine.work import tidy
 from napari_segsuite.errors import InputError, OutputError, SegsuiteError
-from napari_segsuite.io import label_store, list_inputs, module_of, read, read_segmentation, write, write_beside, write_result
+from napari_segsuite.io import label_store, list_folders, list_inputs, module_of, read_segmentation, write, write_beside, write_result
 from napari_segsuite.io.faults import writing
 from napari_segsuite.io.place import make_folder, remove
 from napari_segsuite.io.plates import fields_of_plate
@@ -88,7 +88,7 @@ def segment_all(inputs: Sequence[str | Path], batch: Batch, show: Show) -> Itera
     check(batch.options)
     spec = load_spec(batch.options.model)
     check_output(batch)
-    sources, missing = _listed(inputs, batch.scene)
+    sources, missing = _listed(inputs, batch)
     check_targets(sources, batch)
     yield from missing
     for source in sources:
@@ -112,12 +112,12 @@ def forecasts(inputs: Sequence[str | Path], batch: Batch, workers: int) -> Itera
     check(batch.options)
     spec = load_spec(batch.options.model)
     check_output(batch)
-    sources, missing = _listed(inputs, batch.scene)
+    sources, missing = _listed(inputs, batch)
     check_targets(sources, batch)
     yield from ({"input": one.source, "error": one.error} for one in missing)
     for source in sources:
         try:
-            image = read(source, axes=batch.axes, scene=batch.scene_of(source))
+            image = batch.read(source)
             plan = resolve(image, batch.options, spec)
             check_result(image, batch)
             yield {
@@ -159,7 +159,7 @@ def demo(out: Path, show: Show) -> Done:
 
 def _segment(source: Path, batch: Batch, spec: ModelSpec, show: Show) -> Done:
     before = identity(source, batch.scene_of(source))
-    image = read(source, axes=batch.axes, scene=batch.scene_of(source))
+    image = batch.read(source)
     plan = resolve(image, batch.options, spec)
     check_result(image, batch)
     paths = batch.paths_of(source)
@@ -256,13 +256,14 @@ def _why(error: Exception) -> str:
     return f"Computing it failed: {str(error).partition(chr(10))[0][:200]}. Try --device cpu, or a smaller --batch."
 
 
-def _listed(inputs: Sequence[str | Path], scene: int | str | None) -> tuple[list[Path], list[Done]]:
+def _listed(inputs: Sequence[str | Path], batch: Batch) -> tuple[list[Path], list[Done]]:
     """The images that inputs mean, each once, and the inputs that mean none."""
     found: dict[Path, None] = {}
     missing = []
     for one in inputs:
         try:
-            found |= dict.fromkeys(field for path in list_inputs([one]) for field in _fields(path, scene))
+            paths = list_folders([one]) if batch.files else [field for path in list_inputs([one]) for field in _fields(path, batch.scene)]
+            found |= dict.fromkeys(paths)
         except InputError as error:
             missing.append(Done(str(one), error=str(error)))
         except OSError as error:  # a name that is too long

@@ -20,7 +20,7 @@ from napari_segsuite._version import __version__
 from napari_segsuite.annotation_commands import add_export, add_import
 from napari_segsuite.convert import add_convert
 from napari_segsuite.errors import MissingExtra, OptionError, SegsuiteError
-from napari_segsuite.flags import add_options, command, in_flags, options_of, output, where
+from napari_segsuite.flags import add_options, add_reading, command, in_flags, options_of, output, reading_of, where
 from napari_segsuite.model_commands import add_models
 from napari_segsuite.terminal import SIGNAL, complain, say, shower, stoppable
 from napari_segsuite.tracking.command import add_track
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     add_import(command(commands, "import", "make labels to train on of annotations of others"))
     about = command(commands, "info", "what an image or a result is, and how far a run is")
     about.add_argument("path", type=where, metavar="PATH", help="a file or a zarr store")
-    about.add_argument("--scene", help="number or name of the image in files that hold several; of DICOM series the UID")
+    add_reading(about)
     about.add_argument("--json", action="store_true", help="print one JSON object")
     about.set_defaults(command=_info)
     demo = command(commands, "demo", "segment a picture that comes with the install")
@@ -78,8 +78,7 @@ def _add_segment(commands: Any) -> None:
     segment.add_argument("inputs", nargs="+", metavar="INPUT", help="files, patterns such as 'plates/*.tif', or folders (of DICOM files: one image)")
     segment.add_argument("--out", type=output, required=True, help="a folder; or, for one input, a path ending in .ome.zarr, .tif, ...")
     segment.add_argument("--format", choices=["tif", "ome-zarr"], help="of the labels in a folder [tif]")
-    segment.add_argument("--axes", help="what the stored axes are, where a file does not say: letters of tczyx")
-    segment.add_argument("--scene", help="number or name of the image in files that hold several; of DICOM series the UID")
+    add_reading(segment)
     segment.add_argument("--overwrite", action="store_true", help="do again what is done, and replace results that were made with other options")
     segment.add_argument("--zarr-version", choices=["0.5", "0.4"], help="version of OME-Zarr [0.5; inside an image's store, that of the image]")
     segment.add_argument("--workers", type=int, metavar="N", help="processes on this machine that work at once (for .ome.zarr results)")
@@ -115,8 +114,8 @@ def _segment(args: argparse.Namespace) -> int:
     from napari_segsuite.batch import Batch, segment_all
     from napari_segsuite.cluster import check_workers, executor
 
-    scene = int(args.scene) if args.scene and args.scene.isdecimal() else args.scene
-    batch = Batch(args.out, options_of(args), args.format or "tif", args.overwrite, args.axes, scene, args.zarr_version, check=args.self_check)
+    wishes = {"version": args.zarr_version, "check": args.self_check, **reading_of(args)}
+    batch = Batch(args.out, options_of(args), args.format or "tif", args.overwrite, **wishes)
     if batch.single and args.format:
         raise OptionError(f"--format {args.format} is for a folder, and --out {args.out} is one file", "a folder as --out, or no --format")
     if not batch.grows and (args.workers is not None or args.scheduler is not None or args.zarr_version):
@@ -162,7 +161,7 @@ def _dry_run(args: argparse.Namespace, batch: Batch) -> int:
 def _info(args: argparse.Namespace) -> int:
     from napari_segsuite.info import info, text
 
-    told = info(args.path, args.scene)
+    told = info(args.path, **reading_of(args))
     say(json.dumps(told) if args.json else text(told))
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from napari_segsuite.errors import OptionError, OutputError
-from napari_segsuite.flags import output, where
+from napari_segsuite.flags import add_reading, output, reading_of, where
 from napari_segsuite.io import holds_labels, module_of, read, read_segmentation, write
+from napari_segsuite.io.geometry import sized
 from napari_segsuite.io.inputs import source_of
 from napari_segsuite.io.place import canonical
 from napari_segsuite.io.volume import stored_type
@@ -26,8 +28,8 @@ _WORLD = ("nifti", "nrrd", "metaimage", "dicom")
 
 
 def convert(
-    source: Path, target: Path, *, labels: bool = False, axes: str | None = None, scene: int | str | None = None, series: Path | None = None,
-    overwrite: bool = False,
+    source: Path, target: Path, *, labels: bool = False, axes: str | None = None, scene: int | str | None = None, files: str | None = None,
+    voxel_um: Sequence[float] = (), series: Path | None = None, overwrite: bool = False,
 ) -> list[str]:  # fmt: skip
     """Write what is in one file to another of another format.
 
@@ -36,7 +38,7 @@ def convert(
     source, target : Path
     labels : bool
         Take the pixels as labels where the file does not say that they are.
-    axes, scene
+    axes, scene, files, voxel_um
         As in `io.read`.
     series : Path, optional
         DICOM series that labels belong to: they are laid on its grid, and a DICOM segmentation refers to it.
@@ -55,18 +57,19 @@ def convert(
     if canonical(source) == canonical(target):
         raise OutputError(f"{source} would be written over itself", "another path for the result")
     thing: Image | Segmentation
-    if labels or _says_labels(source):
-        thing = _labels(source, axes, scene, series)
+    if labels or (not files and _says_labels(source)):
+        found = _labels(source, axes, scene, files, series)
+        thing = sized(found, voxel_um) if voxel_um else found
     elif series is not None:
         raise OptionError(f"a series is for labels, and {source} is an image", "labels, or --labels where the file does not say that it holds some")
     else:
-        thing = read(source, axes=axes, scene=scene)
+        thing = read(source, axes=axes, scene=scene, files=files, voxel_um=voxel_um)
     write(thing, target, overwrite=overwrite)
     return lost(thing, target)
 
 
-def _labels(source: Path, axes: str | None, scene: int | str | None, series: Path | None) -> Segmentation:
-    found = read_segmentation(source, axes=axes, scene=scene if source_of(source) == "dicom" else None)
+def _labels(source: Path, axes: str | None, scene: int | str | None, files: str | None, series: Path | None) -> Segmentation:
+    found = read_segmentation(source, axes=axes, scene=scene if files or source_of(source) == "dicom" else None, files=files)
     # So that a format with a geometry of its own can be given that of the file, bit for bit.
     told = {**found.provenance, "converted_from": str(source)}
     if series is None:
@@ -106,16 +109,14 @@ def add_convert(command: Any) -> None:
         "target", type=output, metavar="OUT", help="a path ending in .ome.zarr, .tif, .png, .nii.gz, .nii, .nrrd, .mha, or .dcm for labels"
     )
     command.add_argument("--labels", action="store_true", help="the pixels are labels, where the file does not say so itself")
-    command.add_argument("--axes", help="what the stored axes are, where the file does not say: letters of tczyx")
-    command.add_argument("--scene", help="number or name of the image in a file that holds several, or of one segment of a DICOM segmentation")
+    add_reading(command)
     command.add_argument("--series", type=where, metavar="DICOM", help="folder or file of the DICOM series that labels belong to, and lie on")
     command.add_argument("--overwrite", action="store_true", help="replace what is there")
     command.set_defaults(command=_convert)
 
 
 def _convert(args: argparse.Namespace) -> int:
-    scene = int(args.scene) if args.scene and args.scene.isdecimal() else args.scene
-    told = convert(args.source, args.target, labels=args.labels, axes=args.axes, scene=scene, series=args.series, overwrite=args.overwrite)
+    told = convert(args.source, args.target, labels=args.labels, series=args.series, overwrite=args.overwrite, **reading_of(args))
     say("\n".join([f"{args.source} -> {args.target}", *(f"  lost: {one}" for one in told)]))
     return 0
 

@@ -40,6 +40,21 @@ def add_options(parser: argparse.ArgumentParser, kind: Any = Options, needed: Se
         group.add_argument(f"--{f.name.replace('_', '-')}", dest=f.name, default=f.default, help=_help(f), **told)
 
 
+def add_reading(parser: Any) -> None:
+    """Add what there is to say of how a file is read."""
+    parser.add_argument("--axes", help="what the stored axes are, where a file does not say: letters of tczyx")
+    parser.add_argument("--scene", help="number or name of the image in files that hold several; of DICOM series the UID")
+    parser.add_argument("--files", choices=["z", "t", "c"], help="a folder is one image: its files are slices (z), time points (t) or channels (c)")
+    told = "size of a voxel in micrometres, where a file does not say or is wrong; one number for all axes alike"
+    parser.add_argument("--voxel-um", type=_reals, default=(), metavar="Z,Y,X", help=told)
+
+
+def reading_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Collect them, as `io.read` takes them."""
+    scene = int(args.scene) if args.scene and args.scene.isdecimal() else args.scene
+    return {"axes": args.axes, "scene": scene, "files": args.files, "voxel_um": args.voxel_um}
+
+
 def _flag(hint: Any, unit: str) -> dict[str, Any]:
     """What argparse must know of a field's type."""
     inner = [a for a in typing.get_args(hint) if a is not python_types.NoneType]
@@ -92,7 +107,7 @@ def in_flags(text: str) -> str:
     >>> in_flags("Choose stack='slices', or channels=('DAPI',).")
     'Choose --stack slices, or --channels DAPI.'
     """
-    names = "|".join(f.name for f in fields(Options))
+    names = "|".join([*(f.name for f in fields(Options)), "files", "voxel_um"])
     value = r"'[^']*'|\([^()]*\)|[\w.]+"
     told = re.sub(rf"\b(?:{names})=(?:{value}) \((--[^()]*)\)", r"\1", text)  # which says both
     told = re.sub(rf"\b({names})=({value})", lambda m: _flagged(m[1], m[2].strip("()")), told)

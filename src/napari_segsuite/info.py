@@ -22,7 +22,7 @@ MOST = 1000
 """Numbers of missing chunks that are listed at most."""
 
 
-def info(path: Path, scene: int | str | None = None) -> dict[str, Any]:
+def info(path: Path, scene: int | str | None = None, **reading: Any) -> dict[str, Any]:
     """Describe what is at a path as plain values.
 
     Parameters
@@ -31,6 +31,8 @@ def info(path: Path, scene: int | str | None = None) -> dict[str, Any]:
         An image, labels, or a store that a run has not finished.
     scene : int or str, optional
         Which image, where there are several.
+    **reading
+        Of an image, as in `io.read`.
 
     Returns
     -------
@@ -43,13 +45,22 @@ def info(path: Path, scene: int | str | None = None) -> dict[str, Any]:
     InputError
         There is nothing that can be read.
     """
+    wishes = {"scene": scene, **reading}
+    if reading.get("files"):
+        from napari_segsuite.io.slices import files_of as files_of_folder
+
+        return {**_image(path, wishes), "files": len(files_of_folder(path, reading["files"]))}
     if source_of(path) == "dicom":
-        return _finished(path) if holds_labels(path) else _series(path, scene)
-    if is_folder(path) and label_store.is_unfinished(path):
+        from napari_segsuite.io.dicom import files_of
+
+        return _finished(path) if holds_labels(path) else {**_image(path, wishes), "files": len(files_of(path, scene))}
+    if not is_folder(path) or source_of(path) is None:
+        return _finished(path) if holds_labels(path) else _image(path, wishes)
+    if label_store.is_unfinished(path):
         return _unfinished(path)
-    if is_folder(path) and has_labels_metadata(path):
+    if has_labels_metadata(path):
         return _finished(path)
-    return _image(path, scene) | ({"labels": names_of_labels(path)} if is_folder(path) else {})
+    return _image(path, wishes) | {"labels": names_of_labels(path)}
 
 
 def text(told: dict[str, Any]) -> str:
@@ -59,7 +70,7 @@ def text(told: dict[str, Any]) -> str:
         voxel = voxel_text(told["scale"], told["axes"], told["units"])
         lines.append(f"  {size_text(told['shape'], told['axes'])}, {told['dtype']}, voxel {voxel}")
     if "files" in told:
-        lines.append(f"  {told['files']} DICOM file{'s' * (told['files'] > 1)}")
+        lines.append(f"  {told['files']} file{'s' * (told['files'] > 1)}")
     if "segments" in told:
         lines.append(f"  {told['segments']} segments")
     if "chunks" in told:
@@ -84,14 +95,8 @@ def seams_text(seams: Mapping[str, Any]) -> str:
     return f"{seams['faces']} faces, {seams['pairs']} pairs joined{agreed}{straight}"
 
 
-def _series(path: Path, scene: int | str | None) -> dict[str, Any]:
-    from napari_segsuite.io.dicom import files_of
-
-    return {**_image(path, scene), "files": len(files_of(path, scene))}
-
-
-def _image(path: Path, scene: int | str | None) -> dict[str, Any]:
-    image = read(path, scene=scene)
+def _image(path: Path, wishes: dict[str, Any]) -> dict[str, Any]:
+    image = read(path, **wishes)
     return {"path": str(path), "kind": "image", "name": image.name, **_place(image.data, image), "channels": list(image.channels)}
 
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from napari_segsuite.engine.options import Options
 from napari_segsuite.errors import OptionError, OutputError
-from napari_segsuite.io import module_of, sidecars_of
+from napari_segsuite.io import module_of, read, sidecars_of
 from napari_segsuite.io.inputs import READ_ONLY, check_extra
 from napari_segsuite.io.place import canonical, from_there, is_remote, make_folder, put_remote, remove
 from napari_segsuite.io.plates import plate_of
@@ -35,6 +35,8 @@ class Batch:
     executor: cf.Executor | None = None
     workers: int = 3
     check: bool = False
+    files: str | None = None
+    voxel_um: tuple[float, ...] = ()
 
     @property
     def single(self) -> bool:
@@ -54,6 +56,10 @@ class Batch:
     def scene_of(self, source: Path) -> int | str | None:
         """The image that is meant in a file of several; a field of a plate has been chosen already."""
         return None if plate_of(source) is not None else self.scene
+
+    def read(self, source: Path) -> Image:
+        """Read an input as it is wished."""
+        return read(source, axes=self.axes, scene=self.scene_of(source), files=self.files, voxel_um=self.voxel_um)
 
     def inside_plate(self, source: Path) -> bool:
         """Whether `out` is PLATE/labels/NAME and the source a field of this plate: each then gets labels NAME in its own image."""

@@ -74,7 +74,7 @@ def test_nothing_at_all_is_an_error() -> None:
     [
         ("x.tif", "No file at {path}. Check the path."),
         ("notes.txt", "File {path} is not a kind of file that can be read. Needed: a file ending in .tif, "),
-        ("deep", "File {path} is not a kind of file that can be read."),
+        ("deep", "Folder {path} is neither a DICOM series nor a zarr store."),
         ("deep.tif", "'{path}' is a folder. Needed: an image file."),
     ],
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,19 @@ from typing import Any
 from napari_segsuite.errors import InputError, OutputError
 from napari_segsuite.io.commit import check_free, replacing
 from napari_segsuite.io.faults import check_is_there, reading, writing
-from napari_segsuite.io.inputs import OURS, check_extra, known, list_inputs, module_of, sidecars_of, source_of
+from napari_segsuite.io.geometry import sized
+from napari_segsuite.io.inputs import OURS, check_extra, known, list_folders, list_inputs, module_of, sidecars_of, source_of
 from napari_segsuite.io.place import is_remote, make_folder, place, remove
 from napari_segsuite.types import Image, Segmentation
 
-__all__ = ["holds_labels", "list_inputs", "module_of", "read", "read_segmentation", "sidecars_of", "write", "write_result"]
+__all__ = ["holds_labels", "list_folders", "list_inputs", "module_of", "read", "read_segmentation", "sidecars_of", "write", "write_result"]
 
 
-def read(path: str | PathLike[str], *, axes: str | None = None, scene: int | str | None = None) -> Image:
-    """Read an image file.
+def read(
+    path: str | PathLike[str], *, axes: str | None = None, scene: int | str | None = None, files: str | None = None,
+    voxel_um: Sequence[float] = (),
+) -> Image:  # fmt: skip
+    """Read an image file, or a folder of files that are one image.
 
     Parameters
     ----------
@@ -35,6 +39,10 @@ def read(path: str | PathLike[str], *, axes: str | None = None, scene: int | str
         What the stored axes are, one letter of ``tczyx`` each, where the file does not say or is wrong.
     scene : int or str, optional
         Number or name of the image in a file that holds several; of a folder of several DICOM series, the series UID.
+    files : {'z', 't', 'c'}, optional
+        `path` is a folder whose files (TIFF or pictures, in the order of their numbers) are the slices, time points or channels of one image.
+    voxel_um : sequence of float
+        The size of a voxel along the spatial axes in micrometres, where the file does not say or is wrong; one number for all axes alike.
 
     Returns
     -------
@@ -49,10 +57,13 @@ def read(path: str | PathLike[str], *, axes: str | None = None, scene: int | str
         It is compressed in a way that needs an optional package.
     """
     path = place(path)
-    return _reader(path).read(path, axes=axes, scene=scene)  # type: ignore[no-any-return]
+    found: Image = _slices(path, files, scene).read(path, files, axes=axes) if files else _reader(path).read(path, axes=axes, scene=scene)
+    return sized(found, voxel_um) if voxel_um else found
 
 
-def read_segmentation(path: str | PathLike[str], *, axes: str | None = None, scene: int | str | None = None) -> Segmentation:
+def read_segmentation(
+    path: str | PathLike[str], *, axes: str | None = None, scene: int | str | None = None, files: str | None = None
+) -> Segmentation:  # fmt: skip
     """Read labels, with the table, classes and provenance that were written with them.
 
     Parameters
@@ -64,6 +75,8 @@ def read_segmentation(path: str | PathLike[str], *, axes: str | None = None, sce
         As in `read`, for label images of others.
     scene : int or str, optional
         Number or name of one segment of a DICOM segmentation, of which several can lie on top of each other.
+    files : {'z', 't'}, optional
+        As in `read`.
 
     Raises
     ------
@@ -71,6 +84,8 @@ def read_segmentation(path: str | PathLike[str], *, axes: str | None = None, sce
         The file is missing or damaged, or its pixels cannot be labels.
     """
     path = place(path)
+    if files:
+        return _slices(path, files, scene).read_segmentation(path, files, axes)  # type: ignore[no-any-return]
     module = _reader(path)
     if module.__name__.endswith("dicom"):
         return module.read_segmentation(path, axes=axes, scene=scene)  # type: ignore[no-any-return]
@@ -177,11 +192,22 @@ def _run_json(segmentation: Segmentation) -> Mapping[str, Any]:
     return {**segmentation.provenance, "classes": classes}
 
 
+def _slices(path: Path, files: str, scene: int | str | None) -> Any:
+    """The module that reads folders of slices."""
+    if scene is not None:
+        raise InputError(f"scene={scene!r} chooses an image in a file, and the files of {path} are one image along {files!r}", "one of the two")
+    check_is_there(path)
+    return importlib.import_module("napari_segsuite.io.slices")
+
+
 def _reader(path: Path) -> Any:
     check_is_there(path)
     with reading(path):
         name = source_of(path)
     if name is None:
+        if path.is_dir():
+            do = "If its files are the slices of one image, say so: files='z' (--files z)."
+            raise InputError(f"folder {path} is neither a DICOM series nor a zarr store", "one of these, or an image file", do)
         raise InputError(f"file {path} is not a kind of file that can be read", f"a file ending in {known()}, a DICOM series, or a zarr folder")
     if name not in ("ome_zarr", "dicom") and path.is_dir():
         raise InputError(f"{str(path)!r} is a folder", "an image file")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from napari_segsuite.errors import InputError
+from napari_segsuite.errors import InputError, OptionError
 from napari_segsuite.io.lazy import Order
 from napari_segsuite.io.units import PIXEL
-from napari_segsuite.types import AXES
+from napari_segsuite.types import AXES, SPATIAL, Image, Segmentation
 
 PLACE = ("axes", "scale", "units", "translate")
 """The fields that an `Image` and a `Segmentation` share, which put them in their place."""
+
+Placed = TypeVar("Placed", Image, Segmentation)
 
 Size = tuple[float, str]
 """Length of one sample and its unit."""
@@ -75,6 +77,36 @@ def fields_of(axes: str, described: Described) -> dict[str, Any]:
         "units": tuple(u for _, u in sizes),
         "translate": tuple(float(described.translate.get(a, 0.0)) for a in axes),
     }
+
+
+def sized(image: Placed, voxel_um: Sequence[float]) -> Placed:
+    """The same image or labels with voxels of another size.
+
+    Parameters
+    ----------
+    image : Image or Segmentation
+    voxel_um : sequence of float
+        Along its spatial axes, or one number for all of them, in micrometres.
+
+    Raises
+    ------
+    OptionError
+        They are not as many, or no sizes; or the image has a place in the world, which would no longer be true.
+    """
+    spatial = "".join(a for a in image.axes if a in SPATIAL)
+    n = len(spatial)
+    sizes = tuple(voxel_um) * n if len(voxel_um) == 1 else tuple(voxel_um)
+    if len(sizes) != n or not all(isfinite(size) and size > 0 for size in sizes):
+        told = ", ".join(f"{size:g}" for size in voxel_um)
+        raise OptionError(f"voxel_um is {told}, and {image.name} has the spatial axes {spatial}", f"{n} numbers above 0, or one")
+    if image.affine is not None:
+        raise OptionError(f"voxel_um is given, and {image.name} says by an affine how large its voxels are and where they lie", "one of the two")
+    size_of = dict(zip(spatial, sizes, strict=True))
+    scale = tuple(size_of.get(a, s) for a, s in zip(image.axes, image.scale, strict=True))
+    units = tuple("micrometer" if a in size_of else u for a, u in zip(image.axes, image.units, strict=True))
+    # A place in the world is kept where it is one; in pixels it would mean another.
+    kept = tuple(at if before == after else 0.0 for at, before, after in zip(image.translate, image.units, units, strict=True))
+    return replace(image, scale=scale, units=units, translate=kept)
 
 
 def valid(size: Size | None) -> Size:

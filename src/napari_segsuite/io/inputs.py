@@ -99,6 +99,27 @@ def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def list_folders(inputs: Sequence[str | Path]) -> list[Path]:
+    """Expand folders and patterns to the folders they mean, whose files are one image each (`io.slices`).
+
+    Raises
+    ------
+    InputError
+        One is no folder, or a pattern matches none.
+    """
+    found: list[Path] = []
+    for one in map(str, inputs):
+        path = Path(one).expanduser()
+        matching = [path] if path.exists() or not glob.has_magic(one) else sorted(map(Path, glob.glob(str(path), recursive=True)))
+        folders = [p for p in matching if p.is_dir() and not p.name.startswith(".")]
+        if one.strip() and matching == [path] and not path.exists():
+            raise InputError(f"no folder at {path}", do="Check the path.")
+        if not one.strip() or not folders:
+            raise InputError(f"{one!r} is no folder", "folders whose files are one image each, or a pattern of such folders")
+        found += folders
+    return list(dict.fromkeys(found))
+
+
 def _expand(text: str) -> list[Path]:
     if not text.strip():
         raise InputError("an input is empty", "a file, a folder or a pattern such as 'images/*.tif'", "'.' is the current folder.")
