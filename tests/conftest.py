@@ -210,6 +210,7 @@ def untrained() -> Callable[..., TorchModel]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="run the tests marked slow too")
+    parser.addoption("--fuzz", type=int, metavar="N", help="try N damages of each file in tests/test_fuzz.py")
 
 
 def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager) -> None:

@@ -28,6 +28,7 @@ from napari_segsuite import read_segmentation, segment, write
 from napari_segsuite.arrays import as_image
 from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.io import label_store
+from napari_segsuite.types import Image
 
 Array = NDArray[Any]
 Segsuite = Callable[..., Any]
@@ -161,6 +162,27 @@ def test_chunks_that_are_missing_from_a_store_are_told(segsuite: Segsuite, folde
     assert told.code == 0
     assert "store.zarr: 1 segment in " in told.out
     assert told.out.endswith("note: 1 of 4 chunks of 'store' are not stored and were taken as 0\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["evaluate l.ome.zarr l.ome.zarr", "convert l.ome.zarr new.tif", "convert i.ome.zarr new.tif", "convert i.ome.zarr new.ome.zarr",
+     "export l.ome.zarr --format geojson --out new.geojson", "segment i.ome.zarr --model otsu --out new", "track l.ome.zarr --out new.tif"],
+)  # fmt: skip
+def test_a_damaged_chunk_is_told_by_every_command(command: str, segsuite: Segsuite, folder: Path) -> None:
+    movie = np.stack([cells(), cells()])
+    image = Image((movie,), axes="tyx", scale=(1.0,) * 3, units=("second", "pixel", "pixel"), translate=(0.0,) * 3)
+    write(image, "i.ome.zarr")
+    write(segment(image, model="otsu"), "l.ome.zarr")
+    for chunk in (p for name in ("i.ome.zarr", "l.ome.zarr") for p in Path(name, "0", "c").rglob("*") if p.is_file()):
+        data = bytearray(chunk.read_bytes())
+        data[len(data) // 2] ^= 255
+        chunk.write_bytes(data)
+    told = segsuite(*command.split())
+    assert told.code == 1, told
+    assert "cannot be read: reading " in told.err
+    assert ".ome.zarr" in told.err
+    assert not [p for p in folder.rglob("new*") if p.is_file()]
 
 
 @functools.cache

@@ -66,7 +66,7 @@ class View:
             if axis is not None:
                 # As a slice even for one index, so that every stored axis is still there when they are put in order.
                 stored[axis] = slice(one, one + 1 or None) if isinstance(one, int) else one
-        with reading(self._path, f"region {_told(keys)}"):
+        with reading(self._path, f"region {text_of(keys)}"):
             if self._array is None:
                 self._array, close = self._open()
                 if close is not None:
@@ -118,6 +118,11 @@ def _rest(axis: int | None, one: int | slice) -> int | slice:
     return 0 if isinstance(one, int) else slice(None)
 
 
-def _told(keys: tuple[int | slice, ...]) -> str:
-    shown = (str(k) if isinstance(k, int) else ":" if k == slice(None) else f"{k.start}:{k.stop}" for k in keys)
+def text_of(keys: tuple[Any, ...]) -> str:
+    """Say which part is meant.
+
+    >>> text_of((3, slice(None), slice(0, 5)))
+    '[3, :, 0:5]'
+    """
+    shown = (f"{k.start}:{k.stop}" if isinstance(k, slice) and k != slice(None) else ":" if isinstance(k, slice) else str(k) for k in keys)
     return f"[{', '.join(shown)}]"

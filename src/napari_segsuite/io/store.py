@@ -16,6 +16,7 @@ from zarr.storage import LocalStore
 
 from napari_segsuite.errors import InputError
 from napari_segsuite.io.faults import AGAIN, check_is_there, reading, size_text
+from napari_segsuite.io.lazy import text_of
 from napari_segsuite.io.place import has_metadata, is_remote, store_at
 
 MOST_CHUNK_BYTES = 2**32
@@ -49,6 +50,24 @@ class Confined(LocalStore):
     def _check(self, key: str) -> None:
         if not (self.root / key).resolve().is_relative_to(self._real):
             raise InputError(f"link {self.root / key} leads out of {self.root}", "all of it inside", "Copy what it points to.")
+
+
+class Told(zarr.Array[Any]):
+    """An array whose damage is told with the name of its store, whoever reads it."""
+
+    where: Path
+
+    def __getitem__(self, selection: Any) -> Any:
+        """Read a part."""
+        with reading(self.where, f"region {text_of(selection)}" if isinstance(selection, tuple) else "its voxels"):
+            return super().__getitem__(selection)
+
+
+def told(array: zarr.Array[Any], path: Path) -> Told:
+    """The same array, which knows what it is called."""
+    made = Told(array._async_array)
+    object.__setattr__(made, "where", path)  # arrays of zarr are frozen
+    return made
 
 
 def open_node(path: Path) -> zarr.Group | zarr.Array[Any]:
