@@ -322,7 +322,7 @@ def test_a_series_is_one_input_and_its_labels_lie_on_it(make_series: MakeSeries,
     assert np.array_equal(labels.affine, image.affine)
     capsys.readouterr()
     assert cli.main(["info", str(tmp_path / "ct")]) == 0
-    assert "5 DICOM files" in capsys.readouterr().out
+    assert "5 files" in capsys.readouterr().out
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
