@@ -134,7 +134,7 @@ def test_any_picture_gets_an_answer_that_obeys_the_prompt(seed: int, shape: tupl
     if seed % 3 == 0:
         pixels[:] = 7
     points = tuple(tuple(int(rng.integers(0, n)) for n in shape) for _ in range(3))
-    marks = tuple(points[k] == points[0] or k < 2 for k in range(3))
+    marks = tuple(points[k] in points[:2] for k in range(3))  # no place is both
     for candidate in Geodesic().answer(Geodesic().look(pixels), Prompt(points, marks)):
         assert candidate.region.shape == shape
         assert candidate.region[points[0]]
@@ -176,6 +176,15 @@ def test_objects_of_python_lie_on_the_grid_of_the_image(tmp_path: Path) -> None:
     for prompts, told in (([Prompt(((1, 2),), (False,))], "no point on the object"), ([Prompt(((1, 2, 3),))], "3 numbers per place")):
         with pytest.raises(OptionError, match=told):
             prompted(picture(inside), prompts)
+
+
+def test_a_prompt_without_an_object_is_told() -> None:
+    found = prompted(picture(disc((80, 90), (40, 30), 12)), [Prompt(((40, 30),))] * 2)
+    assert found.segments["id"].tolist() == [1]
+    assert found.provenance["notices"] == ["prompt 2 has no object: all that is found there belongs to the prompts before"]
+    empty = prompted(np.full((50, 50), 7.3, np.float32), [Prompt(((20, 20),)), Prompt(box=((5, 15), (5, 15)))])
+    assert not empty.labels.any()
+    assert [notice.split(":")[0] for notice in empty.provenance["notices"]] == ["prompt 1 has no object", "prompt 2 has no object"]
 
 
 def test_painting_takes_nothing_from_others_unless_it_is_asked() -> None:

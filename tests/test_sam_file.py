@@ -64,12 +64,10 @@ def nested(weights: dict[str, Tensor]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("stored", [dict, nested])
 def test_it_answers_as_its_makers_package_does(network: Any, stored: Any, tmp_path: Path) -> None:
-    from segment_anything import SamPredictor
-
     torch.save(stored(network.state_dict()), tmp_path / "vit_tiny.pth")
     add(str(tmp_path / "vit_tiny.pth"), Form(normalize="none", context=(16, 16)))
     picture = np.random.default_rng(0).integers(0, 255, (SIDE, 48, 3)).astype(np.uint8)
-    backend, theirs = prompter("vit_tiny", device="cpu"), SamPredictor(network)
+    backend, theirs = prompter("vit_tiny", device="cpu"), pytest.importorskip("segment_anything").SamPredictor(network)
     theirs.set_image(picture)
     state = backend.look(picture.transpose(2, 0, 1).astype(np.float32))
     torch.testing.assert_close(state.embedding, theirs.features, rtol=0, atol=1e-4)

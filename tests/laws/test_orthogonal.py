@@ -153,6 +153,19 @@ def test_a_volume_that_is_turned_gives_maps_that_are_turned(turn: tuple[int, ...
         np.testing.assert_allclose(other[head.name].numpy(), wanted, atol=1e-4, err_msg=head.name)
 
 
+def test_it_says_how_far_a_tile_is() -> None:
+    pixels = balls((40, 40, 40))
+    shape, model = pixels.shape, Orthogonal(Exact())
+    steps = model.steps(pixels[None, None])
+    shares = list(steps)
+    assert shares == sorted(set(shares))
+    assert shares[-1] == 1.0
+    box = tuple((0, n) for n in shape)
+    told = [(done, total) for done, total, _ in tiles.predict(lambda at: pixels[None][(slice(None), *(slice(*s) for s in at))], shape, model, box, 1)]
+    assert len(told) > 3
+    assert told[-1] == (tiles.UNITS, tiles.UNITS)
+
+
 @pytest.mark.parametrize("scale", [(3, 1, 1), (1, 1, 3), (1, 2, 1)])
 @pytest.mark.parametrize("unit", ["micrometer", "pixel"])
 def test_objects_are_the_same_however_far_apart_the_slices_lie(scale: tuple[float, ...], unit: str) -> None:

@@ -12,6 +12,7 @@ import tifffile
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
+from napari.layers._source import layer_source
 from napari.utils.notifications import notification_manager
 from npe2 import PluginManager, PluginManifest
 from npe2.io_utils import read, write_get_writer
@@ -22,6 +23,7 @@ from napari_segsuite.errors import InputError, OutputError
 from napari_segsuite.io.table import table_of
 from napari_segsuite.types import Class, Image, Segmentation
 from napari_segsuite.viewer import files
+from napari_segsuite.viewer.layers import misread
 from napari_segsuite.viewer.results import from_segmentation
 
 CLASSES = (Class(1, "road", (80, 80, 80), countable=False), Class(2, "car", (200, 0, 0)))
@@ -191,6 +193,20 @@ def test_a_dicom_series_opens_by_its_folder_and_its_labels_go_back_as_a_segmenta
     assert said == []
     opened(folder.parent / "partial_overlaps.dcm")
     assert "partial_overlaps.dcm: segments overlap in 3134 voxels" in said[0]
+
+
+def test_a_series_that_another_reader_has_shown_is_told(shared_data: Path) -> None:
+    folder = shared_data / "dicom_seg_dcmqi" / "ct-3slice"
+    for path, reader, told in (
+        (folder, "napari", "Open Folder"),
+        (folder / "01.dcm", "napari", "Plugin and Segsuite"),
+        (folder, "napari-segsuite", ""),
+    ):
+        with layer_source(path=str(path), reader_plugin=reader):
+            layer = ImageLayer(np.zeros((3, 4, 4)))
+        assert told in misread(layer)
+        assert bool(misread(layer)) == bool(told)
+    assert misread(ImageLayer(np.zeros((4, 4)))) == ""
 
 
 def test_a_store_is_not_overwritten(tmp_path: Path) -> None:

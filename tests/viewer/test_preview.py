@@ -83,6 +83,44 @@ def test_a_preview_is_what_a_run_gives_there(
     assert found.translate == tuple(k + 0.5 * part.box[a][0] for k, a in enumerate(axes) if a != "c")
 
 
+def test_a_try_with_three_views_of_a_volume_is_nearly_what_a_run_gives_there(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = picture((40, 96, 90), "zyx")
+    plan = resolve(image, Options(model="watershed", stack="orthogonal"), load_spec("watershed"))
+    spec = plan.spec_of(load_spec("watershed"))
+    view = {"z": (20, 21), "y": (0, 96), "x": (0, 90)}
+    monkeypatch.setattr(preview, "LARGEST_SEEN", 200_000)
+    part = preview.part_of(plan, spec, image, view)
+    assert not part.whole
+    assert part.box["z"] == (4, 37)
+    found = result(preview.segment(plan, image, part, child))
+    assert found.provenance["preview"] == {a: list(side) for a, side in part.box.items()}
+    assert found.translate == tuple(k + 0.5 * part.box[a][0] for k, a in enumerate("zyx"))
+    with child.executor() as executor:
+        whole = np.asarray(result(run(plan, image, executor=executor)).labels)
+    z = 20 - part.box["z"][0]
+    one, other = found.labels[z] > 0, whole[20, slice(*part.box["y"]), slice(*part.box["x"])] > 0
+    assert (one & other).sum() > 0.85 * (one | other).sum() > 0
+    assert "Nearly as a run gives" in preview.caveat(plan, part)
+
+
+def test_a_try_with_three_views_never_takes_minutes() -> None:
+    image = Image((np.zeros((200, 3000, 2000), np.uint8),), "zyx", (2.0, 0.5, 0.5), ("micrometer",) * 3, (0.0,) * 3)
+    plan = resolve(image, Options(model="nuclei", stack="orthogonal"), load_spec("nuclei"))
+    part = preview.part_of(plan, plan.spec_of(load_spec("nuclei")), image, {"z": (90, 91), "y": (0, 3000), "x": (0, 2000)})
+    assert preview._seen(plan, plan.spec_of(load_spec("nuclei")), image, part) <= preview.LARGEST_SEEN
+    assert min(b - a for a, b in (part.box["y"], part.box["x"])) > 64
+    assert "Only the middle of the view" in preview.caveat(plan, part)
+
+
+def kind(layer: Any) -> str:
+    return type(layer).__name__
+
+
+def place(grid: Any, viewer: Any, k: int) -> Any:
+    """Which view of napari's grid a layer is in."""
+    return tuple(grid.position(k, viewer.layers if hasattr(viewer, "canvas") else len(viewer.layers)))
+
+
 def spatial(axes: str, seen: str) -> list[int]:
     return [k for k, a in enumerate(axes) if a in seen]
 
@@ -159,10 +197,24 @@ def test_tries_replace_each_other_or_stay_to_be_compared(child: Child, qtbot: Qt
     assert len(attempt(model="watershed")) == 3
     assert "was edited and is kept" in dock.panel.status.text()
     grid = viewer.canvas.grid if hasattr(viewer, "canvas") else viewer.grid
-    dock.panel.side_by_side.click()
-    assert grid.enabled
-    grid.enabled = False
-    assert not dock.panel.side_by_side.isChecked()
+    before = [x.name for x in viewer.layers]
+    for others in (0, 1):
+        if others:
+            before.append(viewer.add_points(np.zeros((1, 2)), name="points").name)
+        dock.panel.side_by_side.click()
+        assert grid.enabled
+        cells = {place(grid, viewer, k): [] for k in range(len(viewer.layers))}
+        for k, one in enumerate(viewer.layers):
+            cells[place(grid, viewer, k)].append(one)
+        lying = [[kind(x) for x in both] for both in cells.values() if kind(both[-1]) == "Labels"]
+        assert lying == [["Image", "Labels"]] * 2, "each try lies on the image; the edited one is none any more"
+        assert all(x.data is layer.data for x in viewer.layers if kind(x) == "Image")
+        layer.contrast_limits = (1, 2)
+        assert all(x.contrast_limits == [1, 2] for x in viewer.layers if kind(x) == "Image")
+        assert dock.layer.count() == 1, "copies are nothing to choose"
+        grid.enabled = False
+        assert not dock.panel.side_by_side.isChecked()
+        assert [x.name for x in viewer.layers] == before
     n = len(viewer.layers)
     dock.panel.attempt.click()
     job = dock._job

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,23 @@ def test_a_click_becomes_an_object_with_a_row_and_undo_takes_it_out(
     assert "torch" not in set(sys.modules) - before
 
 
+def test_an_object_of_a_large_image_is_accepted_faster_than_napari_adds_a_layer_of_its_size(viewer: Any, dock: PromptsDock) -> None:
+    pixels = np.zeros((6144, 6144), np.uint8)
+    pixels[3000:3110, 3000:3130] = cells()
+    viewer.add_image(pixels, name="large", contrast_limits=(0, 255))
+    viewer.layers.remove(viewer.add_labels(np.zeros((9, 9), np.int32)))  # some of napari is compiled
+    before = time.process_time()
+    viewer.layers.remove(viewer.add_labels(np.zeros(pixels.shape, np.int32)))
+    usual = time.process_time() - before
+    dock.use("object")
+    click(dock, 3030, 3040)
+    before = time.process_time()
+    dock.accept()
+    took = time.process_time() - before
+    assert took < 0.8 * usual
+    assert viewer.layers["large objects"].data[3030, 3040] == 1
+
+
 def test_background_points_and_boxes_change_the_answer(viewer: Any, dock: PromptsDock, qtbot: QtBot) -> None:
     viewer.add_image(cells())
     dock.panel.tools["background"].click()
@@ -185,6 +203,75 @@ def test_in_a_stack_the_shown_slice_is_meant_or_the_body(viewer: Any, dock: Prom
     assert labels.features["bbox_z0"][2] == deep[0]
     dock.undo()
     assert labels.data.sum() == pytest.approx(400, rel=0.15)
+
+
+def test_what_cannot_be_found_is_said(viewer: Any, dock: PromptsDock) -> None:
+    said = dock.panel.status.text
+    colours = viewer.add_image(np.full((90, 90, 3), 117, np.uint8), name="colours")
+    grey = viewer.add_image(np.full((90, 90), 117.3, np.float32), name="grey")
+    for layer in (colours, grey):
+        dock.layer.set_value(layer)
+        dock.use("object")
+        click(dock, 30, 40)
+        assert "Nothing is found there" in said()
+        assert not dock.panel.accept.isEnabled()
+    dock.layer.set_value(viewer.add_image(cells(), name="cells"))
+    dock.use("object")
+    click(dock, 30, 40)
+    for place in ((-0.6, 40), (30, 129.6)):
+        click(dock, *place)
+        assert len(dock.clicks.points.data) == 1
+        assert dock.panel.accept.isEnabled(), "what was said inside still holds"
+    dock.clear()
+    click(dock, 30, 400)
+    assert said() == "That is outside the image."
+    dock.use("box")
+    dock.clicks.shapes.add_rectangles(np.array([[200, 200], [200, 250], [250, 250], [250, 200]]))
+    dock.ask()
+    assert (said(), len(dock.clicks.shapes.data)) == ("That is outside the image.", 0)
+
+
+def test_the_same_object_twice_is_said(viewer: Any, dock: PromptsDock) -> None:
+    viewer.add_image(cells(), name="cells")
+    dock.use("object")
+    for _ in range(2):
+        click(dock, 30, 40)
+        dock.accept()
+    assert "belongs to other objects already" in dock.panel.status.text()
+    dock.panel.over.setChecked(True)
+    dock.accept()
+    told = "Object 2 is in 'cells objects'. It lies where object 1 was, of which nothing is left; Undo brings it back."
+    assert dock.panel.status.text() == told
+    dock.undo()
+    assert viewer.layers["cells objects"].data.max() == 1
+
+
+def test_closing_the_dock_takes_its_layers_along_unless_something_is_said_in_them(
+    make_napari_viewer: Callable[[], Any], make_dock: Callable[[Any], PromptsDock], qtbot: QtBot
+) -> None:
+    viewer = make_napari_viewer()
+    viewer.add_image(cells(), name="cells", scale=(0.5, 0.5))
+    for points in ((), ((30, 40), (31, 41))):
+        dock = make_dock(viewer)
+        closed = viewer.window.add_dock_widget(dock, name="Prompts")
+        dock.use("object")
+        dock.use("box")
+        dock.use("object")
+        for place in points:
+            click(dock, *place)
+        closed.destroyOnClose()  # the cross in its corner
+        assert [layer.name for layer in viewer.layers] == ["cells"] + ["Prompts"] * bool(points)
+        viewer.layers[0].data = cells()[::-1]  # nobody listens
+    left = viewer.layers["Prompts"]
+    assert left.data.tolist() == [[30, 40], [31, 41]]
+    assert not left.keymap
+    dock = make_dock(viewer)
+    dock.use("object")
+    assert dock.clicks.points is left, "a new dock goes on with it"
+    qtbot.waitUntil(dock.panel.accept.isEnabled, timeout=20_000)
+    dock.accept()
+    assert len(left.data) == 0
+    assert viewer.layers["cells objects"].data.any()
 
 
 def test_another_image_and_layers_that_go_are_no_surprise(viewer: Any, dock: PromptsDock) -> None:

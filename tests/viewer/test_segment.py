@@ -182,11 +182,59 @@ def test_closing_the_viewer_during_a_run_ends_the_child(viewer: Any, dock: Segme
     assert job.finished.wait(5)
 
 
+def test_two_viewers_have_their_own_runs_and_a_result_is_of_the_pixels_that_were_there(
+    viewer: Any, dock: SegmentDock, qtbot: QtBot, make_napari_viewer: Callable[[], Any]
+) -> None:
+    other = make_napari_viewer()
+    beside = SegmentDock(other)
+    other.window.add_dock_widget(beside, name="Segment")
+    beside.form.set_value(Options(model="otsu"))
+    pixels = [nuclei((96, 128), "yx", seed=seed)[0] for seed in (4, 5)]
+    before = [one.tobytes() for one in pixels]
+    for where, own, one in ((viewer, dock, pixels[0]), (other, beside, pixels[1])):
+        where.add_image(one, name="cells")
+        own.check()
+        own.panel.run.click()
+    viewer.layers[0].data = np.zeros((50, 60), np.uint8)
+    qtbot.waitUntil(lambda: dock._job is None and beside._job is None, timeout=90_000)
+    for where, own, one in ((viewer, dock, pixels[0]), (other, beside, pixels[1])):
+        assert [layer.name for layer in where.layers] == ["cells", "cells otsu"]
+        np.testing.assert_array_equal(where.layers[1].data, napari_segsuite.segment(one, "otsu").labels)
+        assert ("The image was changed since Run was pressed" in own.panel.status.text()) == (own is dock)
+    assert [one.tobytes() for one in pixels] == before
+    beside.child.close()
+
+
+def test_a_dock_that_is_closed_in_the_middle_ends_its_run_and_a_new_one_works(viewer: Any, dock: SegmentDock, qtbot: QtBot, said: Said) -> None:
+    add_many(viewer)
+    dock.check()
+    dock.panel.run.click()
+    job, child = dock._job, dock.child
+    assert job is not None
+    qtbot.waitUntil(lambda: "Segmenting" in dock.panel.counts.text(), timeout=60_000)
+    close(viewer, dock)
+    assert job.finished.wait(10)
+    qtbot.waitUntil(lambda: child.pid is None, timeout=10_000)
+    assert ("info", "The run was stopped, since its dock was closed.") in said
+    viewer.layers.clear()
+    add_cells(viewer)
+    again = SegmentDock(viewer)
+    viewer.window.add_dock_widget(again, name="Segment")
+    again.form.set_value(Options(model="otsu"))
+    finish(again, qtbot)
+    assert [layer.name for layer in viewer.layers] == ["cells", "cells otsu"]
+    again.child.close()
+
+
+def close(viewer: Any, dock: SegmentDock) -> None:
+    """Press the cross in the corner of a dock."""
+    next(d for d in viewer.window._wrapped_dock_widgets.values() if d.widget() is dock).destroyOnClose()
+
+
 def test_closing_the_dock_ends_the_child_and_lets_go_of_the_layers(viewer: Any, dock: SegmentDock, qtbot: QtBot) -> None:
     layer, child = add_cells(viewer), dock.child
     child.warm().result(60)
-    viewer.window.remove_dock_widget(dock)
-    dock.deleteLater()
+    close(viewer, dock)
     qtbot.waitUntil(lambda: child.pid is None, timeout=10_000)
     layer.name = "nobody listens"
     viewer.layers.clear()

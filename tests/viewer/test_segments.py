@@ -21,7 +21,7 @@ from napari_segsuite import read_segmentation
 from napari_segsuite.errors import InputError
 from napari_segsuite.io.table import table_of
 from napari_segsuite.types import Class, Segmentation
-from napari_segsuite.viewer.files import write_labels
+from napari_segsuite.viewer.files import write_annotations, write_labels
 from napari_segsuite.viewer.results import from_segmentation
 from napari_segsuite.viewer.segments import MOST, Segments, update
 from napari_segsuite.viewer.segments_dock import SegmentsDock
@@ -223,6 +223,28 @@ def test_labels_without_a_table_get_one(viewer: ViewerModel, qtbot: QtBot) -> No
     dock.update_table()
     assert Segments(dock.layer).ids.tolist() == [7]  # type: ignore[arg-type]
     assert dock.view.list.topLevelItem(0).text(1) == "1"
+
+
+def test_a_segment_that_nobody_scored_has_no_score_and_is_not_hidden_by_one(dock: SegmentsDock, viewer: ViewerModel, tmp_path: Path) -> None:
+    layer = dock.layer
+    assert layer is not None
+    layer.data[18, 25:29] = 9
+    dock.update_table()
+    scores = dict(zip(Segments(layer).ids.tolist(), Segments(layer).column("score").tolist(), strict=True))
+    assert {i: scores[i] for i in SCORES} == SCORES
+    assert np.isnan(scores[9])
+    layer.selected_label = 9
+    assert "no score" in dock.view.one.text()
+    dock.view.score.setValue(0.6)
+    assert Segments(layer).shown(*dock.view.filters()).tolist() == [1, 2, 5, 9]
+    assert dock.view.told.text() == "4 of 5 segments are shown, 1 of them without a score."
+    dock.update_table()
+    assert np.isnan(Segments(layer).row(9)["score"]), "it stays unknown"  # type: ignore[index]
+    data, meta, _ = layer.as_layer_data_tuple()
+    for name in ("out.tif", "out.ome.zarr"):
+        assert np.isnan(read_segmentation(write_labels(str(tmp_path / name), data, meta)[0]).segments["score"][-1])
+    write_annotations(str(tmp_path / "out.geojson"), data, meta)
+    assert "NaN" not in (tmp_path / "out.geojson").read_text()
 
 
 def test_a_class_is_added_by_its_name(dock: SegmentsDock, monkeypatch: pytest.MonkeyPatch) -> None:

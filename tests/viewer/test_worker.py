@@ -7,11 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Generator
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QWidget
 
 from napari_segsuite.engine.run import Progress
@@ -74,6 +77,28 @@ def test_progress_and_result_arrive_in_the_main_thread_at_most_ten_times_a_secon
     assert heard.threads == {threading.get_ident()}
     assert 1 < len(heard.progress) <= 10 * (time.monotonic() - began) + 2
     assert [p.done for p in heard.progress] == sorted(p.done for p in heard.progress)
+
+
+def test_ten_thousand_steps_with_warnings_do_not_hold_the_window(dock: QWidget, qtbot: QtBot) -> None:
+    def warning() -> Generator[Progress, None, str]:
+        for k in range(10_000):
+            if k % 100 == 0:
+                warnings.warn("a library is unhappy", stacklevel=1)
+            yield Progress(k, 10_000, "counting")
+        return "counted"
+
+    heard, ticks = Heard(), list[float]()
+    timer = QTimer(interval=10)
+    timer.timeout.connect(lambda: ticks.append(time.monotonic()))
+    timer.start()
+    began = time.monotonic()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        heard.start(warning(), dock)
+        qtbot.waitUntil(lambda: heard.result == "counted", timeout=20_000)
+    timer.stop()
+    assert len(heard.progress) <= 10 * (time.monotonic() - began) + 2
+    assert max(b - a for a, b in pairwise([began, *ticks])) < 1.0
 
 
 def test_an_error_is_told_once(dock: QWidget, qtbot: QtBot) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_segsuite.annotations.categories import numbered, numbers_of, to_provenance
 from napari_segsuite.annotations.checks import name_of
 from napari_segsuite.annotations.coco import flattened
-from napari_segsuite.annotations.items import CROWD, Annotated, Part, assemble, parts_of
+from napari_segsuite.annotations.items import CROWD, Annotated, Part, assemble, parts_of, scored
 from napari_segsuite.annotations.pictures import classes_in, read_png, record_of, rows_of, write_png
 from napari_segsuite.annotations.rings import in_one, trace
 from napari_segsuite.errors import InputError, OutputError
@@ -52,7 +52,7 @@ def lost(segmentation: Segmentation) -> list[str]:
     crowds = [k for k, s in zip(segmentation.segments["class_id"].tolist(), segmentation.segments["status"].tolist(), strict=True) if s == CROWD]
     if len(crowds) > len(set(crowds)):
         told.append("which group of objects is which, where a class has several: they are one")
-    if len(segmentation.segments["score"]) and (np.asarray(segmentation.segments["score"]) != 1).any():
+    if scored(segmentation):
         told.append("its scores, which Cityscapes has no place for; napari-segsuite finds them again")
     return told
 

@@ -80,7 +80,14 @@ def parts_of(segmentation: Segmentation) -> Iterator[Part]:
                 raise OutputError(f"{segmentation.name} has a segment {number} that is not in its table", do="Save it anew from napari.")
             y, x = (slice(int(boxes[f"bbox_{a}0"][k]), int(boxes[f"bbox_{a}1"][k])) for a in "yx")
             told = {name: column[row_of[number]] for name, column in table.items()}
-            yield Part(number, labels[y, x] == number, (*plane, y.start, x.start), int(told["class_id"]), float(told["score"]), str(told["status"]))
+            score = 1.0 if np.isnan(told["score"]) else float(told["score"])  # none of the formats has a word for unknown ones
+            yield Part(number, labels[y, x] == number, (*plane, y.start, x.start), int(told["class_id"]), score, str(told["status"]))
+
+
+def scored(segmentation: Segmentation) -> bool:
+    """Whether a score says anything: one that is neither 1 nor unknown."""
+    scores = np.asarray(segmentation.segments["score"])
+    return bool(((scores != 1) & ~np.isnan(scores)).any())
 
 
 def planar(segmentation: Segmentation, what: str) -> Segmentation:

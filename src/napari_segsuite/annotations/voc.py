@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_segsuite.annotations.categories import numbered
 from napari_segsuite.annotations.checks import name_of
 from napari_segsuite.annotations.coco import flattened
-from napari_segsuite.annotations.items import Annotated, Part, assemble
+from napari_segsuite.annotations.items import Annotated, Part, assemble, scored
 from napari_segsuite.annotations.pictures import classes_in, read_png, record_of, rows_of, write_png
 from napari_segsuite.errors import InputError, OutputError
 from napari_segsuite.io.commit import replacing
@@ -47,7 +47,7 @@ def palette() -> NDArray[np.uint8]:
 def lost(segmentation: Segmentation) -> list[str]:
     """What VOC has no words for."""
     told = ["the colours of its classes, which in VOC follow from their numbers; napari-segsuite finds them again"]
-    if len(segmentation.segments["score"]) and (np.asarray(segmentation.segments["score"]) != 1).any():
+    if scored(segmentation):
         told.append("its scores, which VOC has no place for; napari-segsuite finds them again")
     return told
 

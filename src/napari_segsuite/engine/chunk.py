@@ -62,7 +62,7 @@ def label(plan: Plan, image: Image, at: At, model: Model | None = None) -> Gener
     Yields
     ------
     done, total : int
-        Tiles.
+        Parts of tiles.
 
     Returns
     -------

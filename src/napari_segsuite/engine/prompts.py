@@ -158,7 +158,8 @@ def prompted(
     Returns
     -------
     Segmentation
-        Object k is that of prompt k - 1. Where two would overlap, the first stays; a prompt that nothing is found for has no object.
+        Object k is that of prompt k - 1. Where two would overlap, the first stays; a prompt that nothing is found for, or nothing but what
+        those before it have, has no object, and ``provenance["notices"]`` says so.
 
     Raises
     ------
@@ -186,15 +187,18 @@ def prompted(
     labels = np.zeros([found.size(a) for a in spatial], np.int32)
     scores = np.ones(len(prompts))
     seen: dict[Any, Any] = {}
+    notices = []
     for k, prompt in enumerate(prompts):
         frame, prompt = _framed(prompt, ask.plan, spatial)
         view = ask.view(prompt)
         best = _best(backend, ask, seen, frame, view, prompt)
-        if best is not None:
-            where = index(spatial, ask.plan, frame, view)
-            paint(labels, where, best.region, k + 1)
+        if best is None:
+            notices.append(f"prompt {k + 1} has no object: nothing with a border is found there")
+        elif paint(labels, index(spatial, ask.plan, frame, view), best.region, k + 1).any():
             scores[k] = best.score
-    return _segmentation(found, spatial, labels, scores, {"model": model, "prompts": [told(prompt) for prompt in prompts]})
+        else:
+            notices.append(f"prompt {k + 1} has no object: all that is found there belongs to the prompts before")
+    return _segmentation(found, spatial, labels, scores, {"model": model, "prompts": [told(prompt) for prompt in prompts], "notices": notices})
 
 
 def _segmentation(image: Image, axes: str, labels: NDArray[np.int32], scores: NDArray[np.float64], provenance: Mapping[str, Any]) -> Segmentation:

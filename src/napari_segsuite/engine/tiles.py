@@ -7,7 +7,7 @@ Therefore every voxel's maps are the same bits whoever computes them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product, takewhile
 from typing import Any
@@ -19,10 +19,13 @@ from napari_segsuite.arrays import mirror
 from napari_segsuite.codecs import instances
 from napari_segsuite.codecs.centers import EIGHTHS
 from napari_segsuite.codecs.instances import Objects
-from napari_segsuite.types import Head, Model, ModelSpec
+from napari_segsuite.types import Head, Model, ModelSpec, Prediction
 
 Box = tuple[tuple[int, int], ...]
 """``(start, stop)`` per axis."""
+Told = tuple[int, int, dict[str, Any]]
+UNITS = 100
+"""Of work per tile."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,7 @@ def _core(n: int, tile: int, context: int, multiple: int) -> int:
     return -(-n // (-(-n // most) * multiple)) * multiple
 
 
-def predict(
-    read: Callable[[Box], NDArray[np.float32]], shape: Sequence[int], model: Model, region: Box, batch: int
-) -> Iterator[tuple[int, int, dict[str, Any]]]:
+def predict(read: Callable[[Box], NDArray[np.float32]], shape: Sequence[int], model: Model, region: Box, batch: int) -> Iterator[Told]:
     """Compute the integer maps of a region.
 
     Parameters
@@ -92,8 +93,8 @@ def predict(
     Yields
     ------
     done, total, maps
-        After each batch; the maps are complete after the last. (C, *region) uint8 for probabilities, int16 in 1/8 voxel for vectors;
-        ``objects`` of models that answer with those.
+        After each batch, and where the model tells it in between; a tile is `UNITS`. The maps are complete after the last: (C, *region) uint8
+        for probabilities, int16 in 1/8 voxel for vectors; ``objects`` of models that answer with those.
     """
     todo = tiles(shape, model.spec, region)
     size = [b - a for a, b in region]
@@ -103,14 +104,28 @@ def predict(
         together = _alike(todo[done : done + min(batch, at_once(model))])
         multiple = model.spec.multiple[-len(size) :]
         pixels = np.stack([padded(read(tile.seen), multiple) for tile in together])
-        answer = model.predict(pixels)
+        answer = yield from _answers(model, pixels, done, len(todo), maps)
         for head in model.spec.heads:
             values = quantize(head, answer.maps[head.name])
             for tile, value in zip(together, values, strict=True):
                 paste(maps[head.name], value, tile.core, tile.seen, region)
         whole += [instances.answered(found, tile.core, tile.seen, shape) for tile, found in zip(together, answer.objects, strict=False)]
         done += len(together)
-        yield done, len(todo), maps | of_region(whole, region) if whole else maps
+        yield UNITS * done, UNITS * len(todo), maps | of_region(whole, region) if whole else maps
+
+
+def _answers(model: Model, pixels: NDArray[np.float32], done: int, total: int, maps: dict[str, Any]) -> Generator[Told, None, Prediction]:
+    """Ask a model; one that answers in steps says in between how far it is."""
+    if not hasattr(model, "steps"):
+        return model.predict(pixels)
+    steps = model.steps(pixels)
+    while True:
+        try:
+            part = next(steps)
+        except StopIteration as stop:
+            answer: Prediction = stop.value
+            return answer
+        yield int(UNITS * (done + part * len(pixels))), UNITS * total, maps
 
 
 def of_region(objects: Sequence[Objects], region: Box) -> dict[str, Any]:

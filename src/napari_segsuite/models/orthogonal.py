@@ -7,7 +7,7 @@ no torch of its own: `orthogonal_spec` describes the model that `Orthogonal` is,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +23,8 @@ TILE = 224
 """Largest tile per axis: computing its maps takes up to a gigabyte."""
 CONTEXT = 32
 """A context up to this is kept; of a larger one half is enough, since at a seam one of the three views has all that it wants to see."""
-TOGETHER = 2**20
-"""Pixels of slices that are handed to the model together, at most."""
+TOGETHER = 2**19
+"""Pixels of slices that are handed to the model together, at most: few enough that one hears now and then how far a cube is."""
 
 
 def orthogonal_spec(spec: ModelSpec) -> ModelSpec:
@@ -91,16 +91,26 @@ class Orthogonal:
 
     def predict(self, batch: NDArray[np.float32]) -> Prediction:
         """Maps (N, C, z, y, x) of a batch of tiles; one after the other, so that the slices seen together are always the same."""
-        parts = [self._averaged(volume) for volume in batch]
-        return Prediction({h.name: _stacked([p[h.name] for p in parts]) for h in self.spec.heads})
+        steps = self.steps(batch)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as stop:
+                found: Prediction = stop.value
+                return found
 
-    def _averaged(self, volume: NDArray[np.float32]) -> dict[str, Any]:
-        """Maps (C, z, y, x) of one tile."""
-        mean = _Mean(self.spec.heads, volume.shape[1:])
-        for plane in PLANES:
-            for at, maps in self._slices(_turned(volume, plane)):
-                mean.add(plane, at, maps)
-        return mean.maps()
+    def steps(self, batch: NDArray[np.float32]) -> Generator[float, None, Prediction]:
+        """The same, saying in between which part is done: a large cube takes a processor minutes."""
+        parts = []
+        for k, volume in enumerate(batch):
+            mean, done = _Mean(self.spec.heads, volume.shape[1:]), 0
+            for plane in PLANES:
+                for at, maps in self._slices(_turned(volume, plane)):
+                    mean.add(plane, at, maps)
+                    done += at.stop - at.start
+                    yield (k + done / sum(volume.shape[1:])) / len(batch)
+            parts.append(mean.maps())
+        return Prediction({h.name: _stacked([p[h.name] for p in parts]) for h in self.spec.heads})
 
     def _slices(self, slices: NDArray[np.float32]) -> Iterator[tuple[slice, Mapping[str, Any]]]:
         """Maps of the slices (n, C, rows, columns) of a view, a bounded number at a time."""

@@ -129,7 +129,7 @@ class Asker:
 
 
 def _load() -> None:
-    for module in ("scipy.ndimage", "skimage.graph"):
+    for module in ("scipy.ndimage", "skimage.graph", "napari_segsuite.engine.layout", "napari_segsuite.engine.reader"):
         importlib.import_module(module)
 
 

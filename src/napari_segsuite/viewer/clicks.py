@@ -10,17 +10,20 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Labels, Layer, Points, Shapes
-from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.colormaps import CyclicLabelColormap
+from napari.utils.notifications import show_info
 from napari.utils.transforms import Affine
 from numpy.typing import NDArray
 
 from napari_segsuite.models.prompts import Prompt
 from napari_segsuite.types import Image
-from napari_segsuite.viewer.results import laid_on
+from napari_segsuite.viewer.results import as_placed, laid_on
 
 OBJECT, BACKGROUND, BOX = "object", "background", "box"
 COLORS = {OBJECT: (0.2, 1.0, 0.3, 1.0), BACKGROUND: (1.0, 0.25, 0.2, 1.0)}
 OUTLINE = (0.1, 0.9, 1.0, 1.0)
+LEFT = "segsuite left"
+"""Key in the metadata of a layer that a closed dock has left behind."""
 MEANS = "means"
 """Column of the points' features that says what each is."""
 
@@ -145,7 +148,7 @@ class Clicks:
         moved = tuple(float(v) for v in np.asarray(self._where["translate"]) + step @ (np.array(start) + low))
         layer = self._there(self.outline)
         if layer is None:
-            colors = DirectLabelColormap(color_dict={None: np.zeros(4), 0: np.zeros(4), 1: np.array(OUTLINE)})
+            colors = CyclicLabelColormap(colors=[np.zeros(4), OUTLINE])  # a table of single labels has to be compiled, for seconds in a new napari
             meta = {**self._where, "translate": moved}
             layer = self.outline = self._add(Labels(cut, name="Prompt outline", colormap=colors, opacity=1.0, **meta))
             layer.editable = False
@@ -153,6 +156,35 @@ class Clicks:
             layer.data, layer.translate = cut, moved
         layer.contour = 2 if max(cut.shape) > 24 else 1
         layer.visible = True
+
+    def drop_outside(self) -> bool:
+        """Take away points and boxes that lie outside the image, and tell whether there were any."""
+        if self._image is None:
+            return False
+        shape = self._image.level_shapes[0] if self._image.multiscale else self._image.data.shape
+        size = np.array([n for n, a in zip(shape, self._axes, strict=False) if a != "c"])
+        found = False
+        for layer in (self._there(self.points), self._there(self.shapes)):
+            ends = [np.atleast_2d(one) for one in layer.data] if layer is not None else []
+            outside = {k for k, at in enumerate(ends) if ((at.max(0) < -0.5) | (at.min(0) >= size - 0.5)).any()}
+            if outside:
+                found = True
+                with layer.events.data.blocker(self._edited):
+                    layer.selected_data = outside
+                    layer.remove_selected()
+        return found
+
+    def leave(self) -> None:
+        """The dock is closed: take the layers away, but for those in which something is said that was not accepted."""
+        for layer in (self._there(self.points), self._there(self.shapes)):
+            if layer is not None and len(layer.data):
+                self.let_go(layer)
+                for key in self._keys:
+                    layer.bind_key(key, None, overwrite=True)
+                layer.metadata = {**layer.metadata, LEFT: True}
+                show_info(f"What was not accepted stays in layer {layer.name!r}.")
+        self.points, self.shapes = (None if layer is not None and LEFT in layer.metadata else layer for layer in (self.points, self.shapes))
+        self.close()
 
     def close(self) -> None:
         """Take the layers away."""
@@ -182,29 +214,40 @@ class Clicks:
             self._viewer.layers.selection.active = kept[0]
 
     def _points(self) -> Points:
-        if (layer := self._there(self.points)) is None:
+        if (layer := self._there(self.points) or self._left(Points)) is None:
             blank = {MEANS: np.zeros(0, object)}
             empty = np.zeros((0, len(self._where["scale"])))
             made = Points(empty, name="Prompts", features=blank, size=10, border_color="white", **self._where)
             made.canvas_size_limits = (9, 13)
-            layer = self.points = self._ready(made)
+            layer = self._add(self._ready(made))
+        self.points = layer
         return layer
 
     def _shapes(self) -> Shapes:
-        if (layer := self._there(self.shapes)) is None:
+        if (layer := self._there(self.shapes) or self._left(Shapes)) is None:
             size = 1.5 if self._image is None else max(1.0, max(self._image.extent.data[1][-2:]) / 500)
             made = Shapes(
                 ndim=len(self._where["scale"]), name="Prompt box", edge_color="yellow", face_color="transparent", edge_width=size, **self._where
             )
-            layer = self.shapes = self._ready(made)
+            layer = self._add(self._ready(made))
+        if self._dragged not in layer.mouse_drag_callbacks:
             layer.mouse_drag_callbacks.append(self._dragged)
+        self.shapes = layer
         return layer
+
+    def _left(self, kind: type[Layer]) -> Any:
+        """The layer that a dock left behind on this image, to go on with; None if there is none."""
+        for layer in self._viewer.layers:
+            if isinstance(layer, kind) and LEFT in layer.metadata and _alike(as_placed(layer, list(range(layer.ndim))), self._where):
+                layer.metadata = {name: value for name, value in layer.metadata.items() if name != LEFT}
+                return self._ready(layer)
+        return None
 
     def _ready(self, layer: Any) -> Any:
         for key, function in self._keys.items():
             layer.bind_key(key, partial(_pressed, function), overwrite=True)
         layer.events.data.connect(self._edited)
-        return self._add(layer)
+        return layer
 
     def _add(self, layer: Any) -> Any:
         """Add a layer without taking the mouse from the one that has it."""

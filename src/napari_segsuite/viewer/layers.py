@@ -7,7 +7,9 @@ the viewer turns into. The axes of a layer are letters in the layer's own order,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,16 @@ from napari.utils.transforms import Affine
 from numpy.typing import NDArray
 
 from napari_segsuite.errors import InputError
+from napari_segsuite.io.inputs import source_of
 from napari_segsuite.types import AXES, SPATIAL, Image
 
 LayerData = tuple[Any, dict[str, Any], str]
 
 OURS = "segsuite"
 """Key in a layer's metadata under which we keep what napari has no place for."""
+
+BESIDE = "beside"
+"""Key in that of a layer that only shows an image once more, and shares its pixels."""
 
 DEFAULTS = {2: "yx", 3: "zyx", 4: "tzyx", 5: "tczyx"}
 _WORDS = {"time": "t", "frame": "t", "channel": "c", "channels": "c", "depth": "z", "plane": "z", "slice": "z", "row": "y", "column": "x", "col": "x"}
@@ -87,6 +93,20 @@ def to_image(layer: Layer, axes: str | None = None) -> Image:
     """
     data, meta, _ = layer.as_layer_data_tuple()
     return image_of(data, meta, axes, source=str(layer.source.path or ""))
+
+
+def misread(layer: Layer | None) -> str:
+    """What to say of a layer in which another reader of napari has shown a DICOM series; nothing of others."""
+    path, reader = (layer.source.path, layer.source.reader_plugin) if layer is not None else (None, None)
+    if not path or reader in (None, "napari-segsuite") or not _is_dicom(str(path)):
+        return ""
+    how = "File > Open with Plugin > Open Folder and Segsuite give" if Path(path).is_dir() else "File > Open with Plugin and Segsuite give"
+    return f"This DICOM series was opened by the reader {reader!r}, which knows no lengths and no order of slices; {how} both."
+
+
+@lru_cache
+def _is_dicom(path: str) -> bool:
+    return source_of(Path(path)) == "dicom"
 
 
 def image_of(data: Any, meta: dict[str, Any], axes: str | None = None, source: str = "") -> Image:

@@ -14,7 +14,7 @@ from typing import Any
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QApplication, QMessageBox, QTreeWidget, QTreeWidgetItem, QWidget
+from qtpy.QtWidgets import QMessageBox, QTreeWidget, QTreeWidgetItem, QWidget
 
 from napari_segsuite.errors import OptionError, SegsuiteError
 from napari_segsuite.types import ModelSpec
@@ -23,6 +23,7 @@ from napari_segsuite.viewer.adding import AddPage
 from napari_segsuite.viewer.cards import card_of
 from napari_segsuite.viewer.catalogue import ADDED, Specs, catalogue, grouped, origin
 from napari_segsuite.viewer.child import Child
+from napari_segsuite.viewer.closing import when_gone
 from napari_segsuite.viewer.panel import duration
 from napari_segsuite.viewer.pickers import bold, plain
 from napari_segsuite.viewer.settings import NAME
@@ -222,9 +223,7 @@ class ModelsDock(QWidget):
         self.page.asked.connect(partial(_call, self.add))
         self.page.closed.connect(partial(self.view.turn_to, adding=False))
         catalogue.changed.connect(self.refresh)
-        end = partial(give_up, self.child, self._jobs)
-        self.destroyed.connect(end)
-        QApplication.instance().aboutToQuit.connect(end)
+        when_gone(self, partial(give_up, self.child, self._jobs), self._jobs)
 
     def _turn(self) -> None:
         self.view.turn_to(adding=True)

@@ -15,7 +15,7 @@ from napari_segsuite.errors import InputError
 from napari_segsuite.io.table import columns_of
 from napari_segsuite.types import Image
 from napari_segsuite.viewer.layers import OURS, guess_axes
-from napari_segsuite.viewer.results import DEFAULT_CLASSES, features_of, laid_on, segmentation_of
+from napari_segsuite.viewer.results import DEFAULT_CLASSES, laid_on, measured_again
 
 Where = tuple[NDArray[np.intp], ...]
 
@@ -54,7 +54,7 @@ class Painted:
         where = laid_on([], own, image, layer, axes)[1]
         classes = [{"id": c.id, "name": c.name, "color": list(c.color), "countable": c.countable} for c in DEFAULT_CLASSES]
         meta = {OURS: {"axes": kept, "classes": classes, "provenance": {}}}
-        empty = np.zeros([image.size(a) for a in kept], np.int32)
+        empty = np.zeros([image.size(a) for a in kept], np.uint16)  # shown as it is; napari would hash each voxel of a larger type, again and again
         made: Labels = self._viewer.add_labels(empty, name=f"{layer.name} objects", metadata=meta, **where)
         return made
 
@@ -91,7 +91,8 @@ class Painted:
             return 0
         number = int(np.max(layer.data)) + 1
         if number > np.iinfo(layer.data.dtype).max:
-            raise InputError(f"layer {layer.name!r} is of type {layer.data.dtype}, which ends at {number - 1}", "a type for larger numbers")
+            found = f"layer {layer.name!r} is of type {layer.data.dtype}, which ends at {number - 1}"
+            raise InputError(found, "a type for larger numbers", "Right-click the layer and choose Convert data type.")
         places = _places(where, mine)
         stroke = Stroke(weakref.ref(layer), number, places, np.array(layer.data[places]))
         layer.data_setitem(places, number)
@@ -100,6 +101,13 @@ class Painted:
         _table(layer, {number: places}, scores={number: score})
         _measured_again(layer, stroke)
         return number
+
+    def covered(self) -> str:
+        """The objects that the last one has left nothing of, in a sentence; nothing if there is none."""
+        stroke = self._strokes[-1]
+        layer = self._alive(stroke)
+        gone = [str(n) for n in np.unique(stroke.before) if n and layer is not None and not (layer.data == n).any()]
+        return f" It lies where object {' and '.join(gone)} was, of which nothing is left; Undo brings it back." if gone else ""
 
     def undo(self) -> int:
         """Take the last object out again, and put back what was there; its number, or 0 if there is none.
@@ -173,8 +181,7 @@ def _table(layer: Labels, objects: Mapping[int, Where], scores: Mapping[int, flo
     axes = guess_axes(layer)
     columns = {str(name): np.asarray(layer.features[name]) for name in layer.features}
     if "index" not in columns:
-        data, meta, _ = layer.as_layer_data_tuple()
-        made = features_of(segmentation_of(data, meta))
+        made, _ = measured_again(layer)
         extra = {name: column for name, column in columns.items() if len(column) == len(made["index"]) and name not in made}
         columns = {**made, **extra}
     for number, places in objects.items():

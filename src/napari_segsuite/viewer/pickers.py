@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QWidget
 
 from napari_segsuite.types import ModelSpec
 from napari_segsuite.viewer.catalogue import catalogue, grouped, origin
+from napari_segsuite.viewer.layers import BESIDE, OURS
 
 AUTO = "auto"
 FOLDER = "Choose a folder..."
@@ -172,7 +173,7 @@ class LayerPicker(QComboBox):
 
     def refresh(self, event: Any = None) -> None:
         """Look at the viewer again."""
-        now = [layer for layer in (plain(x) for x in self._layers) if isinstance(layer, ImageLayer)]
+        now = [layer for layer in (plain(x) for x in self._layers) if isinstance(layer, ImageLayer) and BESIDE not in layer.metadata.get(OURS, {})]
         for layer in self._shown:
             if layer not in now:
                 layer.events.name.disconnect(self._renamed)

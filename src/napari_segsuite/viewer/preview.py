@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 LARGEST = {2: 2**22, 3: 2**20}
 """Voxels on the model's grid that are tried at most, by its number of axes: about what a processor does in the time that one waits."""
+LARGEST_SEEN = 3 * 2**19
+"""Voxels that a model for slices sees for a try on a volume, of which it computes each three times, and most for the context of the others."""
+SMALLEST = 24
+"""Length along y and x of what is tried at least."""
 Range = tuple[int, int]
 
 
@@ -68,13 +72,19 @@ def part_of(plan: Plan, spec: ModelSpec, image: Image, view: Mapping[str, Range]
     -------
     Part
         For a model of volumes a slab around the slice in view, on both sides as thick as the model's context; of a view that is too large, the
-        middle.
+        middle. Of a model for slices that sees a volume along three axes, a slab half as thick.
     """
     box = dict(view)
     if "z" in plan.axes:
         z = plan.axes.index("z")
-        deep = int(np.ceil(spec.context[-3] / plan.zoom[z]))
+        deep = int(np.ceil(spec.context[-3] / plan.zoom[z] / (2 if plan.orthogonal else 1)))
         box["z"] = (max(view["z"][0] - deep, 0), min(view["z"][1] + deep, image.size("z")))
+    if plan.orthogonal:
+        part = Part(box, True)
+        while _seen(plan, spec, image, part) > LARGEST_SEEN and max(b - a for a, b in (part.box[a] for a in "yx")) > SMALLEST:
+            longest = max("yx", key=lambda a: part.box[a][1] - part.box[a][0])
+            part = Part({**part.box, longest: _middle(part.box[longest], 0.9)}, False)
+        return part
     size = np.prod([(box[a][1] - box[a][0]) * zoom for a, zoom in zip(plan.axes, plan.zoom, strict=True)])
     most = LARGEST[len(plan.axes)]
     if size <= most:
@@ -99,10 +109,13 @@ def segment(plan: Plan, image: Image, part: Part, child: Child) -> Generator[Pro
     from napari_segsuite.engine.scratch import counted, scratch
     from napari_segsuite.models import load_spec
 
-    started = time.perf_counter()
+    started, wanted = time.perf_counter(), part
     spec, at = plan.spec_of(load_spec(plan.options.model)), part.at(plan)
     yield MEASURING
     plan = measure.measured(plan, image, spec)
+    if plan.orthogonal:  # its tiles are cubes that take minutes; as an image of its own, what lies around the part is one small tile
+        plan, image, part = _alone(plan, spec, image, part)
+        at = part.at(plan)
     with scratch() as folder, child.executor() as executor:
         near = cut(image, plan, spec, at, folder)
         counter = folder / "tiles.count"
@@ -115,7 +128,35 @@ def segment(plan: Plan, image: Image, part: Part, child: Child) -> Generator[Pro
             found = future.result()
         finally:
             future.cancel()
-    return placed(plan, image, spec, part, found, time.perf_counter() - started)
+    result = placed(plan, image, spec, part, found, time.perf_counter() - started)
+    return replace(result, provenance={**result.provenance, "preview": {axis: list(side) for axis, side in wanted.box.items()}})
+
+
+def _around(plan: Plan, spec: ModelSpec, image: Image, part: Part) -> dict[str, Range]:
+    """A part with what a model for slices sees around it; of the slab, half of that belongs to it."""
+    box = dict(part.box)
+    for axis, context, zoom in zip(plan.axes, spec.context[-3:], plan.zoom, strict=True):
+        more = int(np.ceil(context / zoom / (2 if axis == "z" else 1)))
+        box[axis] = (max(box[axis][0] - more, 0), min(box[axis][1] + more, image.size(axis)))
+    return box
+
+
+def _seen(plan: Plan, spec: ModelSpec, image: Image, part: Part) -> float:
+    """The voxels on the model's grid that a model for slices sees for a part."""
+    box = _around(plan, spec, image, part)
+    return float(np.prod([(box[a][1] - box[a][0]) * zoom for a, zoom in zip(plan.axes, plan.zoom, strict=True)]))
+
+
+def _alone(plan: Plan, spec: ModelSpec, image: Image, part: Part) -> tuple[Plan, Image, Part]:
+    """A part and what lies around it as an image of its own, with the plan for it and where the part lies in it."""
+    from napari_segsuite.engine import pixels
+
+    box = _around(plan, spec, image, part)
+    near = pixels.read(image, tuple(slice(*box[a]) if a != "c" else slice(0, n) for a, n in zip(image.axes, image.shape, strict=True)))
+    own = replace(moved(image, Part(box, True)), levels=(np.ascontiguousarray(near),))
+    told = {**plan.image, "shape": list(own.shape), "translate": list(own.translate)}
+    inside = {a: (start - box[a][0], stop - box[a][0]) for a, (start, stop) in part.box.items()}
+    return replace(plan, image=told, chunk=tuple(own.size(a) for a in plan.axes)), own, Part(inside, part.whole)
 
 
 def labelled(plan: Plan, image: Image, at: At, counter: Path) -> Labelled:
@@ -205,8 +246,7 @@ def placed(plan: Plan, image: Image, spec: ModelSpec, part: Part, found: Labelle
     for axis, (start, _) in zip(plan.axes, found.at.box, strict=True):
         for name in (f"bbox_{axis}0", f"bbox_{axis}1", f"centroid_{axis}"):
             table[name] = table[name] - start
-    provenance = {**result.provenance, "preview": {axis: list(side) for axis, side in part.box.items()}}
-    return replace(result, segments=table, provenance=provenance)
+    return replace(result, segments=table)
 
 
 def moved(image: Image, part: Part) -> Image:
@@ -225,11 +265,12 @@ def moved(image: Image, part: Part) -> Image:
 
 def caveat(plan: Plan, part: Part) -> str:
     """How a preview may differ from what a run gives there."""
+    nearly = "Nearly as a run" if plan.orthogonal else "As a run"
     cropped = "" if part.whole else "Only the middle of the view was segmented, since it is large. "
     slab = f"{part.box['z'][1] - part.box['z'][0]} slices" if "z" in plan.axes else ""
     edge = f"edge of the view{f' or of the {slab} around it' if slab else ''}"
     cuts = "objects that it cuts are counted and scored by what is visible of them, and small ones may be missing."
-    return f"{cropped}As a run gives there, up to the {edge}: {cuts}"
+    return f"{cropped}{nearly} gives there, up to the {edge}: {cuts}"
 
 
 def _middle(side: Range, share: float) -> Range:

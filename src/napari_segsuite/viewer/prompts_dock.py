@@ -11,7 +11,7 @@ from typing import Any
 
 from napari.layers import Labels
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_segsuite.engine.prompts import index, told
 from napari_segsuite.errors import SegsuiteError
@@ -21,6 +21,7 @@ from napari_segsuite.viewer.asking import Answer, Asker, Question, is_light, que
 from napari_segsuite.viewer.catalogue import catalogue
 from napari_segsuite.viewer.child import Child
 from napari_segsuite.viewer.clicks import BACKGROUND, OBJECT, Clicks
+from napari_segsuite.viewer.closing import when_gone
 from napari_segsuite.viewer.layers import guess_axes, to_image
 from napari_segsuite.viewer.painted import Painted, takes
 from napari_segsuite.viewer.pickers import LayerPicker, plain
@@ -78,6 +79,7 @@ class PromptsDock(QWidget):
         self.clicks.on(layer, axes, image)
         self.clicks.tool(tool)
         self.panel.hint(tool)
+        self._moved()
 
     def swap(self) -> None:
         """Change between points on the object and beside it."""
@@ -139,7 +141,7 @@ class PromptsDock(QWidget):
             return
         self.clicks.clear()
         self._show(None)
-        self.panel.say(f"Object {number} is in {target.name!r}.")
+        self.panel.say(f"Object {number} is in {target.name!r}.{self.painted.covered()}")
 
     def undo(self) -> None:
         """Take the last object out of its layer again."""
@@ -170,6 +172,8 @@ class PromptsDock(QWidget):
         """What to ask; None as long as nothing says where the object is."""
         if (ready := self._ready()) is None:
             return None
+        if self.clicks.drop_outside():
+            self.panel.say("That is outside the image.", bad=True)
         return question_of(self._viewer, *ready, self.clicks.said(), self.panel.model(), self.panel.volume.isChecked(), self._key(*ready[:2]))
 
     def _key(self, layer: Any, axes: str) -> tuple[Any, ...]:
@@ -195,7 +199,7 @@ class PromptsDock(QWidget):
         if answer is None or not answer.candidates:
             self.clicks.hide()
             if answer is not None:
-                self.panel.say("Nothing is found there. Add a point, or draw a box.", bad=True)
+                self.panel.say("Nothing is found there that has a border. Add a point, or draw a box.", bad=True)
             self._buttons()
             return
         self._outline()
@@ -274,8 +278,7 @@ class PromptsDock(QWidget):
         self._links[3].connect(self._moved)
         catalogue.changed.connect(self._relist)
         end = partial(_end, self.child, self.layer, self._jobs, self._links, self.clicks, (self._fields, self._moved))
-        self.destroyed.connect(end)
-        QApplication.instance().aboutToQuit.connect(end)
+        when_gone(self, end, leave=self.clicks.leave)
 
     def _moved(self, event: Any = None) -> None:
         """Another slice is shown: the prompt is what is said there."""

@@ -167,6 +167,19 @@ def features_of(segmentation: Segmentation) -> dict[str, NDArray[Any]]:
     return {"index": rows, "class": np.array(listed, dtype=object), **{k: v for k, v in columns.items() if k != "index"}}
 
 
+def measured_again(layer: Labels) -> tuple[dict[str, NDArray[Any]], Segmentation]:
+    """Make the features of a layer anew from its labels, and the segmentation that they are of.
+
+    What is known of a segment stays; a score that nobody gave is NaN, since those of others cannot be compared with a made-up one.
+    """
+    data, meta, _ = layer.as_layer_data_tuple()
+    segmentation = segmentation_of(data, meta)
+    columns, known = features_of(segmentation), layer.features
+    scored = known["index"][known["score"].notna() & (known["size"] > 0)] if {"index", "score", "size"} <= set(known) else ()
+    columns["score"] = np.where(np.isin(columns["index"], scored), columns["score"], np.nan)
+    return columns, segmentation
+
+
 def colors_of(segmentation: Segmentation) -> dict[int | None, NDArray[np.float64]]:
     """Give stuff its class colours, and things shades of theirs; nothing where all is of one countable kind."""
     stuff: dict[int | None, NDArray[np.float64]] = {c.id: np.array([*c.color, 255]) / 255 for c in segmentation.classes if not c.countable}

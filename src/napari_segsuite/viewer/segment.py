@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Layer
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication, QComboBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_segsuite.engine.plan import Options, Plan, resolve
 from napari_segsuite.errors import OptionError, SegsuiteError
@@ -24,11 +24,12 @@ from napari_segsuite.types import Image, ModelSpec, Segmentation
 from napari_segsuite.viewer import preview
 from napari_segsuite.viewer.catalogue import Specs, catalogue
 from napari_segsuite.viewer.child import Child
+from napari_segsuite.viewer.closing import when_gone
 from napari_segsuite.viewer.editors import Choice
 from napari_segsuite.viewer.forecast import Forecaster
 from napari_segsuite.viewer.form import Form
 from napari_segsuite.viewer.growth import GrowingLayer, Growth
-from napari_segsuite.viewer.layers import axes_choices, guess_axes, to_image
+from napari_segsuite.viewer.layers import axes_choices, guess_axes, misread, to_image
 from napari_segsuite.viewer.panel import Column, Panel, duration, quiet_label
 from napari_segsuite.viewer.pickers import ChannelPicker, LayerPicker, ModelPicker, narrow, plain
 from napari_segsuite.viewer.settings import preferences
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WORDS = {"t": "time", "c": "channels", "z": "z-stack"}
+CHANGED = "The image was changed since Run was pressed; this is of what it was then."
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -126,17 +128,15 @@ class SegmentDock(QWidget):
         self.panel.export.clicked.connect(partial(self._shown.export, self))
         # Neither may call into a widget that is half gone, so they get what they need and not the dock.
         end = partial(_end, self.child, self.layer, self._jobs)
-        self.destroyed.connect(end)
-        QApplication.instance().aboutToQuit.connect(end)
+        when_gone(self, end, self._jobs)
 
     def check(self) -> None:
         """Resolve the plan for what is entered, and show what does not fit before anybody presses Run."""
         self._checking.stop()
-        self._plan = self._tried = None
+        self._plan, self._tried, layer = None, None, self.layer.value()
         try:
             spec = self._specs.of(self.model.value())
             self.card.setText(card(spec))
-            layer = self.layer.value()
             if layer is None:
                 self._show_fields(None, spec)
                 self.panel.complain("", "Open an image, or try File > Open Sample > Segsuite.")
@@ -147,11 +147,11 @@ class SegmentDock(QWidget):
                 self._tried = plan, image, layer, self.axes.currentData()
                 out, told = self.target.settle(plan, image, plan.spec_of(spec)) if self._job is None else (None, "")
                 self._plan = (*self._tried, out)
-                self.panel.complain("", " ".join([*(sentence(n) for n in plan.notices), told]).strip())
+                self.panel.complain("", " ".join([*(sentence(n) for n in plan.notices), told, misread(layer)]).strip())
         except Finished as error:
             self.panel.complain("", str(error))
         except SegsuiteError as error:
-            self.panel.complain(complaint(error), fix=isinstance(error, OptionError) and "stack=" in error.do)
+            self.panel.complain(complaint(error), misread(layer), fix=isinstance(error, OptionError) and "stack=" in error.do)
         self.panel.ready(self._plan is not None and self._job is None, self._tried is not None and self._job is None)
         self._estimate(ask=True)
 
@@ -177,7 +177,7 @@ class SegmentDock(QWidget):
             self._growth = Growth(plan, image, plan.spec_of(self._specs.of(plan.options.model)), out)
             self._growing = GrowingLayer(self._viewer, self._growth, layer, axes)
             steps = self._growth.run(self.child, self._ended)
-        self._begin(steps, partial(self._done, layer, axes, plan), plan)
+        self._begin(steps, partial(self._done, layer, layer.data, axes, plan), plan)
 
     def attempt(self) -> None:
         """Segment what is in view, with what is entered; a run's store is not touched."""
@@ -216,11 +216,11 @@ class SegmentDock(QWidget):
         if self._growing is not None:
             self._growing.update()
 
-    def _done(self, layer: Layer, axes: str, plan: Plan, segmentation: Segmentation) -> None:
+    def _done(self, layer: Layer, data: Any, axes: str, plan: Plan, segmentation: Segmentation) -> None:
         took = time.monotonic() - self._started
         more: dict[str, Any] = {"levels": self._growth.levels, "into": self._growing.labels()} if self._growth and self._growing else {}
         kept = self._shown.show(segmentation, layer, axes, plan.options.model, replace=self.panel.replace.isChecked(), **more)
-        told = [sentence(n) for n in segmentation.provenance.get("notices", ()) if n not in plan.notices]
+        told = [sentence(n) for n in segmentation.provenance.get("notices", ()) if n not in plan.notices] + [CHANGED] * (layer.data is not data)
         self._over(" ".join([outcome(segmentation, took, self._growth.path if self._growth else None), *told, kept]).strip())
         self.panel.results(True)
 

@@ -22,8 +22,8 @@ from napari_segsuite.viewer.results import (
     UNFINISHED,
     as_placed,
     classes_in,
-    features_of,
     from_segmentation,
+    measured_again,
     noted_classes,
     segmentation_of,
     shade,
@@ -100,11 +100,26 @@ class Segments:
         return dict(zip(kinds.tolist(), numbers.tolist(), strict=True))
 
     def shown(self, hidden: Collection[int] = (), least_score: float = 0, least_size: float = 0) -> NDArray[np.int64]:
-        """The segments of classes that are not hidden and that reach a score and a size, in voxels; stuff is judged by its class alone."""
+        """The segments of classes that are not hidden and that reach a score and a size, in voxels.
+
+        Stuff is judged by its class alone, and what has no score by the rest.
+        """
         kinds = self.column("class_id")
         stuff = np.isin(kinds, [c.id for c in self.classes if not c.countable])
-        enough = (self.column("size") >= least_size) & ((self.column("score") >= least_score) if "score" in self.layer.features else True)
+        enough = (self.column("size") >= least_size) & ~(self._scores < least_score)
         return self.ids[~np.isin(kinds, list(hidden)) & (enough | stuff)]
+
+    def counted(self, hidden: Collection[int] = (), least_score: float = 0, least_size: float = 0) -> str:
+        """How many segments are shown, in words."""
+        shown = self.shown(hidden, least_score, least_size)
+        told = f"{len(shown)} of {len(self.ids)} segments are shown"
+        without = int(np.isnan(self._scores[np.isin(self.ids, shown)]).sum()) if least_score > 0 else 0
+        return f"{told}, {without} of them without a score." if without else f"{told}."
+
+    @property
+    def _scores(self) -> NDArray[np.float64]:
+        """One per segment, NaN where nobody gave one."""
+        return self.column("score").astype(np.float64) if "score" in self.layer.features else np.full(len(self.ids), np.nan)
 
     def colors(self, shown: NDArray[np.int64], *, by_class: bool, own: Any = None, marked: int = 0) -> Any:
         """A colormap in which only some segments are seen.
@@ -214,7 +229,7 @@ class Segments:
 
 
 def update(layer: Labels) -> None:
-    """Make the table of a layer anew from its labels; what is known of a segment stays.
+    """Make the table of a layer anew from its labels; what is known of a segment stays, and what has no score gets none.
 
     Raises
     ------
@@ -223,9 +238,8 @@ def update(layer: Labels) -> None:
     """
     if not isinstance(layer.data, np.ndarray):
         raise InputError(f"layer {layer.name!r} is shown from disk", "labels in memory", "Its table was made when it was.")
-    data, meta, _ = layer.as_layer_data_tuple()
-    segmentation = segmentation_of(data, meta)
-    layer.features = features_of(segmentation)
+    columns, segmentation = measured_again(layer)
+    layer.features = columns
     noted: Mapping[str, Any] = layer.metadata.get(OURS, {})
     layer.metadata = {**layer.metadata, OURS: {**noted, "classes": noted_classes(segmentation.classes)}}
 

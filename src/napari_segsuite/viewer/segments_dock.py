@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QColorDialog, QInputDialog, QTreeWidgetItem, QWidget
 
 from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.tracking import track
+from napari_segsuite.viewer.closing import when_gone
 from napari_segsuite.viewer.layers import guess_axes
 from napari_segsuite.viewer.pickers import plain
 from napari_segsuite.viewer.results import as_placed, from_segmentation, segmentation_of
@@ -40,12 +41,7 @@ def told(function: Callable[..., None]) -> Callable[..., None]:
 
 
 class SegmentsDock(QWidget):
-    """Plugins > Segsuite > Segments.
-
-    Parameters
-    ----------
-    napari_viewer : napari.Viewer
-    """
+    """Plugins > Segsuite > Segments; napari hands its viewer over."""
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
@@ -89,7 +85,7 @@ class SegmentsDock(QWidget):
             own=self._own[layer],
             marked=layer.selected_label if self.view.marks(len(segments.ids)) else 0,
         )
-        self.view.say(len(shown), len(segments.ids))
+        self.view.say(segments.counted(*self.view.filters()))
 
     @told
     def change(self) -> None:
@@ -218,7 +214,7 @@ class SegmentsDock(QWidget):
         counts = segments.counts() if segments is not None else {}
         self.view.classes(segments.classes if segments is not None else (), counts)
         if segments is not None:
-            self.view.say(len(segments.shown(*self.view.filters())), len(segments.ids))
+            self.view.say(segments.counted(*self.view.filters()))
 
     def _show_selected(self, *_: Any) -> None:
         segments = self._segments()
@@ -292,7 +288,7 @@ class SegmentsDock(QWidget):
         view.size.valueChanged.connect(self.recolor)
         self._viewer.layers.selection.events.active.connect(self._follow)
         self._viewer.layers.events.removed.connect(self._follow)
-        self.destroyed.connect(self._part)
+        when_gone(self, self._part)
 
     def _part(self, *_: Any) -> None:
         """Leave the viewer's signals when the dock is closed."""

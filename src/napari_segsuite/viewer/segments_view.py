@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any
 
 from qtpy.QtCore import Qt
@@ -159,9 +160,9 @@ class SegmentsView:
         """Choose the class to give."""
         self.kind.setCurrentIndex(self.kind.findData(class_id))
 
-    def say(self, shown: int, total: int) -> None:
+    def say(self, text: str) -> None:
         """Say how many segments are shown."""
-        self.told.setText(f"{shown} of {total} segments are shown.")
+        self.told.setText(text)
 
     def selected(self, number: int, entry: Mapping[str, Any] | None) -> None:
         """Tell what is known of the selected segment."""
@@ -170,19 +171,20 @@ class SegmentsView:
             return
         parts = [str(entry.get("class") or f"class {entry['class_id']}"), f"{int(entry['size'])} voxels"]
         if "score" in entry:
-            parts.append(f"score {entry['score']:.2f}")
+            parts.append("no score" if isnan(entry["score"]) else f"score {entry['score']:.2f}")
         if entry.get("status"):
             parts.append(str(entry["status"]))
         self.one.setText(f"{number}: {', '.join(parts)}")
 
     def _tips(self) -> None:
         for part, text in (
+            (self.score, "Segments without a score are shown, whatever is asked for here."),
             (self.by_class, "All segments of a class in its colour; else each in a colour of its own."),
             (self.change, "Give the selected segment this class."),
             (self.change_all, "Give all segments that are shown this class."),
             (self.undo, "Take the last change of classes back."),
             (self.copy, "Copy the segments that are shown into a new layer; this one stays as it is."),
-            (self.update_table, "Measure all segments again, after painting. Classes, scores and states are kept."),
+            (self.update_table, "Measure all segments again, after painting. Classes, scores and states are kept; new segments have no score."),
             (self.add, "Note a class that the model does not know."),
             (self.step, "How far an object moves at most from one frame to the next."),
             (self.gap, "How many frames an object may be missing in between."),

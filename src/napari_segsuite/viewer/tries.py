@@ -14,11 +14,12 @@ from qtpy.QtWidgets import QAbstractButton
 
 from napari_segsuite.engine.plan import Options, Plan
 from napari_segsuite.types import Image, ModelSpec, Segmentation
+from napari_segsuite.viewer.beside import Beside
 from napari_segsuite.viewer.form import label
 from napari_segsuite.viewer.layers import LayerData
 from napari_segsuite.viewer.preview import Part, part_of
 from napari_segsuite.viewer.results import fingerprint, to_layer
-from napari_segsuite.viewer.view import in_view, views
+from napari_segsuite.viewer.view import in_view
 
 ALIKE = ("device", "batch", "chunk")
 """Options that do not change what comes out."""
@@ -45,6 +46,7 @@ class Tries:
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
         self._made: list[_Made] = []
+        self._beside = Beside(viewer)
 
     def part(self, plan: Plan, spec: ModelSpec, image: Image, layer: Layer, axes: str) -> Part:
         """What to segment of what is in view.
@@ -71,32 +73,35 @@ class Tries:
             Whether tries with other models or settings stay. One with the same settings never does, unless it was edited.
         """
         settings = settings_of(plan.options)
+        self._beside.part()
         edited = self._clear(layer, settings if compare else None)
         data, meta, _ = lying(to_layer(segmentation, layer, axes), layer, axes, part)
         meta["name"] = f"{layer.name} {plan.model['name']} preview{told(settings)}"
         new = self._viewer.add_labels(data, **meta)
         self._made.append(_Made(weakref.ref(layer), settings, weakref.ref(new), fingerprint(new)))
+        if self._beside.grid.enabled:
+            self._switch(True)
         return edited
 
     def follow(self, button: QAbstractButton) -> None:
         """Let a button switch napari's grid, which it follows when it is switched elsewhere."""
-        grid = getattr(self._viewer, "canvas", self._viewer).grid  # `viewer.grid` before napari 0.9
+        grid = self._beside.grid
         button.setChecked(grid.enabled)
         button.clicked.connect(self._switch)
 
         def switched(event: Any = None) -> None:
             with suppress(RuntimeError):  # the dock is gone, and its button with it
                 button.setChecked(grid.enabled)
+            if not grid.enabled:
+                self._beside.part()
 
         grid.events.enabled.connect(switched)
 
     def _switch(self, on: bool) -> None:
-        """Switch the grid, and zoom so that each of its views shows as much as the one did."""
-        grid = getattr(self._viewer, "canvas", self._viewer).grid
-        camera = getattr(self._viewer, "scene", self._viewer).camera
-        before = views(self._viewer)
-        grid.enabled = on
-        camera.zoom *= max(before) / max(views(self._viewer))
+        """Switch the grid; with it, each of the tries on the image that was tried last lies on that."""
+        image = self._made[-1].image() if self._made else None
+        tries = [made.labels() for made in self._made if made.image() is image]
+        self._beside.switch(on, image, [labels for labels in tries if labels is not None and labels in self._viewer.layers and labels.visible])
 
     def _clear(self, layer: Layer, settings: dict[str, Any] | None) -> str:
         """Remove the tries on a layer, or only those with these settings; those that were edited stay."""

@@ -29,6 +29,8 @@ BETTER = 1.5
 """By how much the border in a larger window must be sharper to be preferred."""
 SMALLEST, LARGEST = 12, 0.9
 """Voxels that an object has at least, and the part of a window that it may fill."""
+LEAST = 1e-5
+"""Contrast of a border, of the largest value in the window, that is more than rounding."""
 PASSES = 2
 """The second grows from the inner half of what the first has found, so that a side which is far from the click is not too far."""
 Place = tuple[int, ...]
@@ -122,7 +124,7 @@ def _grown(picture: NDArray[np.float32], view: Box, stride: int, prompt: Prompt)
         level = int(np.where(fits, quality, -1.0).argmax())
         best, region = float(quality[level]), ndimage.binary_fill_holes(found.rank <= level)
         inner = _inner(region)
-    if best is None:
+    if best is None or best <= LEAST * float(np.abs(cut).max()):
         return None
     for place in rivals:
         region[place] = False
