@@ -88,8 +88,13 @@ def test_a_wish_that_does_not_fit_the_image_is_refused(segsuite: Segsuite, folde
 
 def test_a_device_that_is_not_there_is_refused(segsuite: Segsuite, folder: Path) -> None:
     tifffile.imwrite("a.tif", cells())
-    text = complaint(segsuite, "a.tif", "--device", "cuda:77")
-    assert text.startswith("Device 'cuda:77' is not available here. Needed: auto, cpu, cuda, cuda:1 or mps.")
+    tifffile.imwrite("b.tif", cells())
+    for more in ([], ["--dry-run"]):
+        told = segsuite("segment", "a.tif", "b.tif", "--device", "cuda:77", "--out", "out", *more)
+        assert (told.code, told.out) == (1, "")
+        assert told.err.startswith("segsuite: Device 'cuda:77' is not available here. Needed: auto, cpu, cuda, cuda:1 or mps.")
+        assert len(told.err.splitlines()) == 1
+    assert everything(Path()) == {"a.tif", "b.tif"}
 
 
 # Files

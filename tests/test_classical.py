@@ -179,6 +179,29 @@ def test_regions_grow_until_they_meet_in_a_dimmer_line(centres: list[tuple[int, 
     assert len(segment(picture, model="region-growing", min_size_px=20).segments["id"]) == 2, "a pass that is nearly as bright is no border"
 
 
+NOISE: dict[str, Any] = {
+    "Poisson 1": lambda rng, shape: rng.poisson(1, shape).astype(np.uint8),
+    "Poisson 100": lambda rng, shape: rng.poisson(100, shape).astype(np.uint16),
+    "Gaussian": lambda rng, shape: rng.normal(100, 10, shape).astype(np.float32),
+    "smoothed": lambda rng, shape: ndimage.gaussian_filter(rng.normal(100, 10, shape), 0.7).astype(np.float32),
+    "integers": lambda rng, shape: rng.integers(0, 256, shape).astype(np.uint8),
+    "three greys": lambda rng, shape: rng.integers(99, 102, shape).astype(np.uint8),
+    "speckle": lambda rng, shape: rng.gamma(1, 50, shape).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("kind", NOISE)
+@pytest.mark.parametrize("shape", [(160, 200), (16, 64, 64)], ids=["2D", "3D"])
+def test_noise_alone_is_no_object(kind: str, shape: tuple[int, ...]) -> None:
+    """Once in a while one, as extremes are; but what stands out by three times the noise of a pixel is one."""
+    noise = NOISE[kind](np.random.default_rng(7), shape)
+    assert len(segment(noise, model="region-growing").segments["id"]) <= 1
+    middle = tuple(n // 2 for n in shape)
+    found = segment(noise + 3 * noise.std() * (disks([middle], 8, shape) > 100), model="region-growing")
+    assert len(found.segments["id"]) <= 2
+    assert np.asarray(found.labels)[middle]
+
+
 def test_edges_do_not_follow_a_ground_that_rises() -> None:
     """The outline lies where the step is, though the threshold of the whole image lies elsewhere on either side."""
     x = np.linspace(0, 150, 120)

@@ -65,6 +65,43 @@ def test_labels_of_others_stay_on_their_grid(segsuite: Segsuite, tmp_path: Path)
     assert b.get_data_dtype() == np.uint8
 
 
+@pytest.mark.parametrize(("sform", "qform", "unit"), [(4, 2, 2), (0, 3, 0), (0, 0, 0), (0, 0, 3), (1, 1, 2)])
+@pytest.mark.parametrize("shape", [(3, 4, 5), (4, 5)])
+def test_codes_of_nifti_come_back_through_other_formats(
+    sform: int, qform: int, unit: int, shape: tuple[int, ...], segsuite: Segsuite, tmp_path: Path
+) -> None:
+    theirs = nibabel.Nifti1Image(np.arange(np.prod(shape), dtype=np.int16).reshape(shape), np.diag([-0.3, 0.7, 1.1, 1]))
+    theirs.set_qform(theirs.affine, qform)
+    theirs.set_sform(theirs.affine if sform else None, sform)
+    theirs.header["xyzt_units"] = unit
+    theirs.to_filename(tmp_path / "a.nii")
+    a = nibabel.load(tmp_path / "a.nii").header
+    for k, suffix in enumerate([".nrrd", ".mha", ".tif", ".ome.zarr"]):
+        for more in ([], ["--labels"]):
+            middle, last = tmp_path / f"m{k}{len(more)}{suffix}", tmp_path / f"z{k}{len(more)}.nii.gz"
+            told = segsuite("convert", tmp_path / "a.nii", middle, *more)
+            assert ("lost: its sform and qform with their codes" in told.out) == ((sform, qform, unit) != (1, 1, 2))
+            further = tmp_path / f"f{k}{len(more)}.nrrd"
+            assert segsuite("convert", middle, further).code == segsuite("convert", further, last).code == 0
+            b = nibabel.load(last).header
+            for name in ("qform_code", "sform_code", "quatern_b", "quatern_d", "srow_x", "srow_z", "qoffset_x", "pixdim", "dim", "xyzt_units"):
+                assert np.array_equal(a[name], b[name]), (suffix, name)
+
+
+def test_a_grid_that_was_changed_meanwhile_is_not_undone(segsuite: Segsuite, tmp_path: Path) -> None:
+    theirs = nibabel.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.diag([-0.3, 0.7, 1.1, 1]))
+    theirs.set_sform(theirs.affine, 4)
+    theirs.to_filename(tmp_path / "a.nii")
+    segsuite("convert", tmp_path / "a.nii", tmp_path / "b.nrrd")
+    raw = (tmp_path / "b.nrrd").read_bytes()
+    assert b"space origin: (" in raw
+    (tmp_path / "c.nrrd").write_bytes(raw.replace(b"space origin: (", b"space origin: (9"))
+    assert segsuite("convert", tmp_path / "c.nrrd", tmp_path / "c.nii").code == 0
+    found = nibabel.load(tmp_path / "c.nii")
+    assert int(found.header["sform_code"]) == 1
+    assert found.affine[0, 3] == pytest.approx(-float(b"9" + raw.split(b"space origin: (")[1].split(b",")[0]))
+
+
 def test_what_is_lost_is_said(segsuite: Segsuite, tmp_path: Path) -> None:
     write(Image((np.ones((3, 4, 5), bool),), **{**PLACE, "units": ("micrometer",) * 3}), tmp_path / "a.ome.zarr")
     told = segsuite("convert", str(tmp_path / "a.ome.zarr"), str(tmp_path / "b.mha"))

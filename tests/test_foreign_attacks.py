@@ -225,6 +225,66 @@ def test_a_damaged_description_is_told_by_file_and_field(name: str, tmp_path: Pa
     assert "rdf.yaml" in str(caught.value)
 
 
+def packed(folder: Path, archive: Path, top: str = "") -> Path:
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in folder.rglob("*"):
+            file.write(path, f"{top}{path.relative_to(folder).as_posix()}")
+    return archive
+
+
+@pytest.mark.parametrize("top", ["", "inside/"])
+def test_errors_name_the_archive_and_its_member(top: str, tmp_path: Path, home: Path) -> None:
+    """And not where it was unpacked to, which is gone by then."""
+    (tmp_path / "p").mkdir()
+    archive = packed(tmp_path / "p", tmp_path / "a.zip")
+    for change, text in [
+        ({"type": "dataset"}, rf"{archive}/{top}rdf\.yaml, field 'type': found 'dataset'"),
+        ({}, rf"{archive}/{top}rdf\.yaml names the file 'net\.onnx', which is not in {archive}"),
+        ({"weights": {"onnx": {"source": "rdf.yaml"}}}, rf"(?i){archive}/({top})?rdf\.yaml "),
+    ]:
+        described(tmp_path / "p", **change)
+        packed(tmp_path / "p", archive, top)
+        for call in (add, check):
+            with pytest.raises(ModelError, match=text) as caught:
+                call(str(archive))
+            assert not any(word in str(caught.value) for word in ("segsuite-", "unpacked", ".adding"))
+    archive.write_bytes(archive.read_bytes()[:100])
+    with pytest.raises(ModelError, match=rf"{archive} cannot be unpacked"):
+        add(str(archive))
+
+
+def test_a_network_that_cannot_be_read_is_called_as_it_was_given(tmp_path: Path) -> None:
+    small(tmp_path / "net.onnx")
+    (tmp_path / "net.onnx").write_bytes((tmp_path / "net.onnx").read_bytes()[:-30])
+    with pytest.raises(ModelError, match=rf"(?i){tmp_path / 'net.onnx'} ") as caught:
+        add(str(tmp_path / "net.onnx"), FORM)
+    assert ".adding" not in str(caught.value)
+
+
+def test_a_folder_that_is_no_package_is_told_all_kinds_that_are(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    with pytest.raises(ModelError, match=r"p has no bioimageio\.yaml") as caught:
+        add(str(tmp_path / "p"))
+    kinds = ("BioImage.IO", "MONAI", "nnU-Net", "TotalSegmentator", "transformers", "SegFormer", "SAM", "StarDist", "model.json", "Cellpose", ".onnx")
+    assert [kind for kind in kinds if kind not in str(caught.value)] == []
+
+
+def test_a_description_that_ends_too_early_is_told_where(tmp_path: Path) -> None:
+    """Wherever it is cut: within a value, between two, or after a field, which leaves a good description of less."""
+    text = "type: model\nformat_version: 0.5.4\nname: 'a net'\ninputs:\n- {id: x, axes: [{type: batch}]}\noutputs: [{id: y, axes: []}]\n"
+    path = tmp_path / "bioimageio.yaml"
+    for end in range(1, len(text)):
+        path.write_text(text[:end])
+        with pytest.raises(
+            ModelError, match=r"bioimageio\.yaml (ends too early, in line \d|has no .*weights; it ends after|: found)|: found '"
+        ) as caught:
+            add(str(tmp_path))
+        assert "line" in str(caught.value) or "ends" in str(caught.value) or "mapping of fields" in str(caught.value)
+    path.write_text("type: model\nname: [a\nb: c\nweights: {}\n")
+    with pytest.raises(ModelError, match=r"bioimageio\.yaml cannot be read at line 3, column 2: "):
+        add(str(tmp_path))
+
+
 def test_weights_are_those_of_the_description(tmp_path: Path) -> None:
     path = described(tmp_path / "p", weights={"onnx": {"source": "net.onnx", "sha256": "0" * 64}})
     small(tmp_path / "p" / "net.onnx")
@@ -256,7 +316,7 @@ def test_a_test_tensor_is_numbers_of_the_size_that_it_has(name: str, tmp_path: P
         (tmp_path / "p" / file).write_bytes(TENSORS[name])
     path.write_text(json.dumps(told))
     small(tmp_path / "p" / "net.onnx")
-    with pytest.raises(ModelError, match=r"(?i)test tensor .*in\.npy cannot be read"):
+    with pytest.raises(ModelError, match=rf"(?i)test tensor {path.parent}/in\.npy cannot be read"):
         check(str(path))
 
 

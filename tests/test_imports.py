@@ -41,9 +41,9 @@ LIGHT = (
     *named(
         "io",
         "blocks bulk commit dicom dicom_grid dicom_headers dicom_peek dicom_pixels dicom_planes dicom_seg dicom_segments dicom_source dicom_stack "
-        "dicom_values dicom_write faults geometry ids inputs label_store labels lazy metaimage metaimage_write ngff nifti nifti_write nrrd "
-        "nrrd_write ome_zarr ome_zarr_write overlay packed place plates pyramid raster record shards slices store table tiff tiff_check tiff_meta "
-        "tiff_write units volume world",
+        "dicom_values dicom_write faults geometry ids inputs label_store labels lazy metaimage metaimage_write ngff nifti nifti_grid nifti_write "
+        "nrrd nrrd_write ome_zarr ome_zarr_write overlay packed place plates pyramid raster record shards slices store table tiff tiff_check "
+        "tiff_meta tiff_write units volume world",
     ),
     *named(
         "annotations",

@@ -144,6 +144,14 @@ def test_what_has_no_mean_is_refused(folds: list[str]) -> None:
         join(folds[:2], "pair")
 
 
+def test_one_model_twice_is_refused_whatever_it_is_called(folds: list[str], tmp_path: Path) -> None:
+    shutil.copytree(folds[0], tmp_path / "copy")
+    with pytest.raises(OptionError, match=r"fold0' is given twice \(sha256 [0-9a-f]{16}\.\.\.\)\. Needed: models with weights of their own"):
+        join([folds[0], folds[1], folds[0]], "both")
+    with pytest.raises(OptionError, match=r"fold0' and '.*copy' have the same weights \(sha256"):
+        join([folds[0], folds[1], str(tmp_path / "copy")], "both")
+
+
 def test_devices_that_share_the_tiles_answer_as_one_does(folds: list[str]) -> None:
     """Processors stand for the graphics cards here: what is shared and put together is the same."""
     shared: Any = load_model(folds[0], device="cpu,cpu")

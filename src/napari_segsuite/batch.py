@@ -14,11 +14,20 @@ from napari_segsuite.engine.run import Progress, result, run
 from napari_segsuite.engine.self_check import self_check, sentence
 from napari_segsuite.engine.work import tidy
 from napari_segsuite.errors import InputError, OutputError, SegsuiteError
-from napari_segsuite.io import label_store, list_folders, list_inputs, module_of, read_segmentation, write, write_beside, write_result
+from napari_segsuite.io import (
+    check_is_image,
+    label_store,
+    list_folders,
+    list_inputs,
+    read_segmentation,
+    write,
+    write_beside,
+    write_result,
+)  # fmt: skip
 from napari_segsuite.io.faults import writing
 from napari_segsuite.io.place import make_folder, remove
-from napari_segsuite.io.plates import fields_of_plate
-from napari_segsuite.models import load_spec
+from napari_segsuite.io.plates import fields_meant
+from napari_segsuite.models import check_device, load_spec
 from napari_segsuite.outputs import Batch as Batch
 from napari_segsuite.outputs import check_output, check_result, check_targets
 from napari_segsuite.pairing import stem
@@ -33,7 +42,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Done:
-    """What became of one input; `segments` and `seconds` are None where nothing was computed."""
+    """What became of one input; `segments` and `seconds` are None where nothing was computed, and `extra` is what an install lacks for it."""
 
     source: str
     paths: dict[str, Path] = field(default_factory=dict)
@@ -42,6 +51,7 @@ class Done:
     device: str = ""
     notices: tuple[str, ...] = ()
     error: str = ""
+    extra: str = ""
 
     @property
     def event(self) -> str:
@@ -85,8 +95,7 @@ def segment_all(inputs: Sequence[str | Path], batch: Batch, show: Show) -> Itera
         Before anything is done: a wish that no image can meet, an unknown model, an output that cannot be written to, two inputs
         with one result, or a result in the place of an input.
     """
-    check(batch.options)
-    spec = load_spec(batch.options.model)
+    spec = _checked_options(batch)
     check_output(batch)
     sources, missing = _listed(inputs, batch)
     check_targets(sources, batch)
@@ -96,7 +105,7 @@ def segment_all(inputs: Sequence[str | Path], batch: Batch, show: Show) -> Itera
             yield _segment(source, batch, spec, show)
         except (SegsuiteError, MemoryError, UnicodeError, RuntimeError) as error:
             log.debug("segmenting %s failed", source, exc_info=True)
-            yield Done(str(source), error=_why(error))
+            yield Done(str(source), error=_why(error), extra=getattr(error, "extra", ""))
 
 
 def forecasts(inputs: Sequence[str | Path], batch: Batch, workers: int) -> Iterator[dict[str, Any]]:
@@ -109,17 +118,14 @@ def forecasts(inputs: Sequence[str | Path], batch: Batch, workers: int) -> Itera
     """
     from napari_segsuite.engine.forecast import forecast
 
-    check(batch.options)
-    spec = load_spec(batch.options.model)
+    spec = _checked_options(batch)
     check_output(batch)
     sources, missing = _listed(inputs, batch)
     check_targets(sources, batch)
     yield from ({"input": one.source, "error": one.error} for one in missing)
     for source in sources:
         try:
-            image = batch.read(source)
-            plan = resolve(image, batch.options, spec)
-            check_result(image, batch)
+            image, plan = _planned(source, batch, spec)
             yield {
                 "input": str(source),
                 "out": str(batch.paths_of(source)["labels"]),
@@ -157,11 +163,18 @@ def demo(out: Path, show: Show) -> Done:
     return _done("demo", found, paths)
 
 
+def _checked_options(batch: Batch) -> ModelSpec:
+    """The model, once it is known that the wishes can be met for any image; what devices a cluster has, only its workers know."""
+    check(batch.options)
+    spec = load_spec(batch.options.model)
+    if not batch.elsewhere:
+        check_device(batch.options.model, batch.options.device)
+    return spec
+
+
 def _segment(source: Path, batch: Batch, spec: ModelSpec, show: Show) -> Done:
     before = identity(source, batch.scene_of(source))
-    image = batch.read(source)
-    plan = resolve(image, batch.options, spec)
-    check_result(image, batch)
+    image, plan = _planned(source, batch, spec)
     paths = batch.paths_of(source)
     finished = None if batch.overwrite else is_finished(paths, plan, before)
     if finished:
@@ -182,6 +195,15 @@ def _segment(source: Path, batch: Batch, spec: ModelSpec, show: Show) -> Done:
         found = _grow(image, plan, batch, paths, str(source), show, source=before, overwrite=overwrite)
         _check_unchanged(source, batch, before)
     return _done(str(source), found, paths if batch.single else write_beside(found, paths["labels"], overwrite=overwrite))
+
+
+def _planned(source: Path, batch: Batch, spec: ModelSpec) -> tuple[Image, Plan]:
+    """An input, and what will be done with it; complaints come before any work."""
+    image = batch.read(source)
+    doubts = check_is_image(image)
+    plan = resolve(image, batch.options, spec)
+    check_result(image, batch)
+    return image, replace(plan, notices=(*plan.notices, *doubts))
 
 
 def _there(source: Path, paths: dict[str, Path], plan: Plan, image: Image, spec: ModelSpec, batch: Batch) -> Done:
@@ -262,22 +284,10 @@ def _listed(inputs: Sequence[str | Path], batch: Batch) -> tuple[list[Path], lis
     missing = []
     for one in inputs:
         try:
-            paths = list_folders([one]) if batch.files else [field for path in list_inputs([one]) for field in _fields(path, batch.scene)]
+            paths = list_folders([one]) if batch.files else [field for path in list_inputs([one]) for field in fields_meant(path, batch.scene)]
             found |= dict.fromkeys(paths)
         except InputError as error:
             missing.append(Done(str(one), error=str(error)))
         except OSError as error:  # a name that is too long
             missing.append(Done(str(one), error=f"This is not a path that can be opened: {error.strerror}."))
     return list(found), missing
-
-
-def _fields(path: Path, scene: int | str | None) -> list[Path]:
-    """The fields of a plate, or those of the row, well or field that is chosen; other images as they are, and what is damaged for reading to say."""
-    if module_of(path) != "ome_zarr":
-        return [path]
-    try:
-        found = fields_of_plate(path)
-    except InputError:
-        return [path]
-    chosen = path if scene is None else path / str(scene)
-    return [field for field in found if chosen in (field, *field.parents)] or [path]

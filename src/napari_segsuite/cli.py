@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 if typing.TYPE_CHECKING:
-    from napari_segsuite.batch import Batch
+    from napari_segsuite.batch import Batch, Done
 
 from napari_segsuite._version import __version__
 from napari_segsuite.annotation_commands import add_export, add_import
@@ -125,14 +125,29 @@ def _segment(args: argparse.Namespace) -> int:
         return _dry_run(args, batch)
     failures = []
     with executor(args.workers, args.scheduler) as (hands, at_once), shower(args.progress) as show:
-        batch = replace(batch, executor=hands, workers=at_once)
+        batch = replace(batch, executor=hands, workers=at_once, elsewhere=args.scheduler is not None)
         for done in segment_all(args.inputs, batch, show.progress):
             show.line(json.dumps(done.to_json()) if args.progress == "json" else str(done))
             if done.error:
                 failures.append(done)
     if failures:
-        complain(f"{len(failures)} failed:\n" + "\n".join(f"  {f.source}: {in_flags(f.error)}" for f in failures))
+        complain(f"{len(failures)} failed:\n" + "\n".join(_summary(failures)))
     return 1 if failures else 0
+
+
+def _summary(failures: Sequence[Done]) -> list[str]:
+    """Each failed input with its reason; those for which one extra is missing together, since it is one thing to do."""
+    lacking: dict[str, list[Done]] = {}
+    for one in failures:
+        lacking.setdefault(one.extra or one.source, []).append(one)
+    lines = []
+    for group in lacking.values():
+        if len(group) == 1 or not group[0].extra:
+            lines += [f"  {one.source}: {in_flags(one.error)}" for one in group]
+        else:
+            named = ", ".join(one.source for one in group[:4]) + (", ..." if len(group) > 4 else "")
+            lines.append(f"  {named}: {MissingExtra(f'each of these {len(group)} inputs', group[0].extra)}")
+    return lines
 
 
 def _train(args: argparse.Namespace) -> int:

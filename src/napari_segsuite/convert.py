@@ -15,6 +15,7 @@ from napari_segsuite.flags import add_reading, output, reading_of, where
 from napari_segsuite.io import holds_labels, module_of, read, read_segmentation, write
 from napari_segsuite.io.geometry import sized
 from napari_segsuite.io.inputs import source_of
+from napari_segsuite.io.nifti_grid import grid_told, is_plain
 from napari_segsuite.io.place import canonical
 from napari_segsuite.io.volume import stored_type
 from napari_segsuite.terminal import say
@@ -57,7 +58,7 @@ def convert(
     if canonical(source) == canonical(target):
         raise OutputError(f"{source} would be written over itself", "another path for the result")
     thing: Image | Segmentation
-    if labels or (not files and _says_labels(source)):
+    if labels or (not files and holds_labels(source)):
         found = _labels(source, axes, scene, files, series)
         thing = sized(found, voxel_um) if voxel_um else found
     elif series is not None:
@@ -89,6 +90,8 @@ def lost(thing: Image | Segmentation, target: Path) -> list[str]:
         told.append(f"its position in the world, which {name} has no word for; napari-segsuite finds it again")
     if kind == "raster" and any(unit != "pixel" for unit in thing.units):
         told.append(f"its sample sizes, which {name} has no words for; napari-segsuite finds them again")
+    if kind not in ("nifti", "dicom") and (header := grid_told(thing)) is not None and not is_plain(header):
+        told.append(f"its sform and qform with their codes, and its unit, as NIfTI has them; napari-segsuite writes them again from {name}")
     if isinstance(thing, Segmentation):
         before = thing.provenance.get("dicom", {})
         return told + list(before.get("lost", ()) if before.get("source") == thing.provenance.get("converted_from") else ())
@@ -119,11 +122,3 @@ def _convert(args: argparse.Namespace) -> int:
     told = convert(args.source, args.target, labels=args.labels, series=args.series, overwrite=args.overwrite, **reading_of(args))
     say("\n".join([f"{args.source} -> {args.target}", *(f"  lost: {one}" for one in told)]))
     return 0
-
-
-def _says_labels(path: Path) -> bool:
-    if source_of(path) != "ome_zarr":
-        return holds_labels(path)
-    from napari_segsuite.io.ome_zarr import has_labels_metadata
-
-    return has_labels_metadata(path)

@@ -13,7 +13,7 @@ from napari_segsuite.engine.work import FOLDER, Begun, Work, read_job
 from napari_segsuite.errors import InputError
 from napari_segsuite.io import holds_labels, label_store, read, read_segmentation
 from napari_segsuite.io.inputs import source_of
-from napari_segsuite.io.ome_zarr import has_labels_metadata, names_of_labels
+from napari_segsuite.io.ome_zarr import names_of_labels
 from napari_segsuite.io.place import is_folder
 from napari_segsuite.models import load_spec
 from napari_segsuite.sizes import size_text, voxel_text
@@ -58,7 +58,7 @@ def info(path: Path, scene: int | str | None = None, **reading: Any) -> dict[str
         return _finished(path) if holds_labels(path) else _image(path, wishes)
     if label_store.is_unfinished(path):
         return _unfinished(path)
-    if has_labels_metadata(path):
+    if holds_labels(path):
         return _finished(path)
     return _image(path, wishes) | {"labels": names_of_labels(path)}
 

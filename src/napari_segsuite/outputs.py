@@ -23,7 +23,7 @@ SUFFIX = {"tif": ".tif", "ome-zarr": ".ome.zarr"}
 
 @dataclass(frozen=True)
 class Batch:
-    """What is wished for all inputs: where to, how, in which format, how to read, and who computes (`engine.volume.run_store`)."""
+    """What is wished for all inputs: where to, how, in which format, how to read, and who computes (`engine.volume.run_store`), here or elsewhere."""
 
     out: Path
     options: Options
@@ -37,6 +37,7 @@ class Batch:
     check: bool = False
     files: str | None = None
     voxel_um: tuple[float, ...] = ()
+    elsewhere: bool = False
 
     @property
     def single(self) -> bool:

@@ -225,6 +225,43 @@ def test_copies_of_slices_are_named(make_series: MakeSeries, tmp_path: Path) -> 
         read(tmp_path / "ct")
 
 
+def test_different_files_of_one_uid_are_named(make_series: MakeSeries, tmp_path: Path) -> None:
+    def twins(header: Dataset, k: int) -> None:
+        header.SOPInstanceUID = f"1.2.{max(k, 1)}"
+
+    def stacked_twins(header: Dataset, k: int) -> None:
+        twins(header, k)
+        header.ImagePositionPatient = [0, 0, max(k, 1)]
+
+    for change in (twins, stacked_twins, lambda h, k: (twins(h, k), h.pop("ImagePositionPatient"))):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        files = make_series(folder, DATA, change=change)
+        with pytest.raises(InputError, match=r"(?i)files IM0000 and IM0001 in .* bear one SOPInstanceUID \(1\.2\.1\), and are not the same"):
+            read(files[0])
+
+
+@pytest.mark.parametrize("k", [0, 2, 4])
+@pytest.mark.parametrize("lack", ["size", "position", "orientation"])
+def test_a_slice_that_fits_not_into_its_series_is_named(lack: str, k: int, make_series: MakeSeries, segsuite: Any, tmp_path: Path) -> None:
+    def change(header: Dataset, n: int) -> None:
+        if n == k and lack == "size":
+            header.Columns, header.PixelData = 5, header.PixelData[: 5 * header.Rows * 2]
+        elif n == k:
+            del header[f"Image{lack.capitalize()}Patient"]
+
+    files = make_series(tmp_path / "ct", DATA, change=change)
+    told = rf"(?i)IM000{k} \({'5 x 6' if lack == 'size' else 'no position'}\) in .*ct cannot be put among the other 4 slices of their series"
+    for path in (tmp_path / "ct", files[k], files[1]):
+        with pytest.raises(InputError, match=told):
+            read(path)
+    # Every file named by itself, as a shell does with *, is still one refusal per image and not a result.
+    told = segsuite("segment", *files, "--model", "otsu", "--out", tmp_path / "out")
+    assert (told.code, list((tmp_path / "out").glob("*"))) == (1, [])
+    key = frames_of(files[1])[0].file.series + ":0"
+    if k != 2:
+        assert len(read(tmp_path / "ct", scene=key).data) == 4
+
+
 def test_moments_are_an_axis_and_echoes_are_images(make_series: MakeSeries, tmp_path: Path) -> None:
     def at(header: Dataset, k: int) -> None:
         header.ImagePositionPatient = [0, 0, float(k % 2)]

@@ -197,6 +197,24 @@ def test_labels_lie_on_the_grid_of_their_image_bit_for_bit(order: tuple[int, ...
     assert np.array_equal(read(out).data, segment(read(source), model="otsu").labels)
 
 
+@pytest.mark.parametrize("thick", [1.0, 3.0])
+@pytest.mark.parametrize(("sform", "qform"), [(1, 2), (0, 1), (2, 0), (0, 0), (4, 1)])
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (1, 2, 0)])
+def test_so_do_those_of_a_plane(order: tuple[int, ...], sform: int, qform: int, thick: float, tmp_path: Path) -> None:
+    data = np.full((12, 14), 100, np.int16)
+    data[2:5, 2:7] = 900
+    flat = order[2] == 2
+    source = saved(tmp_path / "a.nii", data, turned(0, (0.7, 0.8, thick), (-80.1, 33.3, 0 if flat else 12.5), order), sform=sform, qform=qform)
+    out = tmp_path / "a_labels.nii.gz"
+    assert cli.main(["segment", str(source), "--model", "otsu", "--out", str(out), "--progress", "none"]) == 0
+    a, b = nibabel.load(source), nibabel.load(out)
+    for name in (*GEOMETRY, "pixdim", "dim"):
+        assert np.array_equal(a.header[name], b.header[name]), name
+    seen = np.asarray(b.dataobj)
+    assert (seen[3, 4], seen[0, 0]) == (1, 0)
+    assert np.array_equal(read(out).data, segment(read(source), model="otsu").labels)
+
+
 def damaged(name: str) -> bytes:
     """A file with one thing wrong."""
     raw = bytearray(nibabel.Nifti1Image(np.arange(27_000, dtype=np.int32).reshape(30, 30, 30), np.eye(4)).to_bytes())

@@ -96,9 +96,11 @@ def _grown(plan: Plan, image: Image, out: Path, **more: Any) -> Segmentation:
 def image_of(image: Any, axes: str | None) -> Image:
     """An image out of an array, or out of what a path or URL leads to."""
     if isinstance(image, (str, PathLike)):
-        from napari_segsuite.io import read
+        from napari_segsuite.io import check_is_image, read
 
-        return read(image, axes=axes)
+        found = read(image, axes=axes)
+        check_is_image(found)
+        return found
     from napari_segsuite.arrays import as_image
 
     return as_image(image, axes)

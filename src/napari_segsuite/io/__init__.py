@@ -20,7 +20,9 @@ from napari_segsuite.io.inputs import OURS, check_extra, known, list_folders, li
 from napari_segsuite.io.place import is_remote, make_folder, place, remove
 from napari_segsuite.types import Image, Segmentation
 
-__all__ = ["holds_labels", "list_folders", "list_inputs", "module_of", "read", "read_segmentation", "sidecars_of", "write", "write_result"]
+__all__ = [
+    "check_is_image", "holds_labels", "list_folders", "list_inputs", "module_of", "read", "read_segmentation", "sidecars_of", "write", "write_result",
+]  # fmt: skip
 
 
 def read(
@@ -99,9 +101,43 @@ def read_segmentation(
 
 
 def holds_labels(path: str | PathLike[str]) -> bool:
-    """Whether a file that is no store says of itself that it is labels."""
+    """Whether a file or store says of itself that it is labels."""
     path = place(path)
     return bool(_reader(path).read_record(path).get("kind") == "segmentation")
+
+
+def check_is_image(image: Image) -> tuple[str, ...]:
+    """Refuse an image whose file says that it is labels: what was segmented already is no scan or micrograph.
+
+    Parameters
+    ----------
+    image : Image
+        As `read` gave it.
+
+    Returns
+    -------
+    tuple of str
+        What makes one doubt, for people, where a header of others hints at labels and does not have to mean it.
+
+    Raises
+    ------
+    InputError
+        It is a DICOM segmentation, a label image of OME-Zarr, or a result of ours.
+    """
+    path = place(image.source)
+    if source_of(path) is None and path.is_dir():
+        return ()  # slices, of which it was said that they are an image
+    module = _reader(path)
+    record = module.read_record(path)
+    if record.get("kind") == "segmentation":
+        from napari_segsuite.io.volume import planned
+
+        made_from = planned(record.get("provenance", {}))
+        give = f"the image that they were made from, {made_from}" if made_from else "the image that they were made from"
+        found = f"{path} holds labels, which are the result of a segmentation and not an image"
+        raise InputError(found, give, "Labels are for `segsuite convert`, `evaluate`, `export`, `track` and for --labels of `train`.")
+    hint = module.hints_at_labels(path) if hasattr(module, "hints_at_labels") else ""
+    return (f"{path} may hold labels and no image: {hint}",) if hint else ()
 
 
 def write(thing: Image | Segmentation, path: str | PathLike[str], *, overwrite: bool = False, version: str | None = None) -> Path:

@@ -14,7 +14,7 @@ from napari_segsuite.io import dicom_peek, dicom_seg
 from napari_segsuite.io.bulk import Block
 from napari_segsuite.io.dicom_headers import kind_of
 from napari_segsuite.io.dicom_pixels import Volume, check, is_coloured, open_volume
-from napari_segsuite.io.dicom_stack import Series, Stack, images_in, stacked
+from napari_segsuite.io.dicom_stack import Series, Stack, check_none_apart, images_in, stacked
 from napari_segsuite.io.faults import check_is_there
 from napari_segsuite.io.geometry import order_of, stem_of
 from napari_segsuite.io.lazy import View
@@ -32,6 +32,8 @@ def read(path: Path, *, axes: str | None = None, scene: Scene = None) -> Image:
     if path.is_file() and dicom_peek.is_segmentation(path):
         return dicom_seg.image_of(dicom_seg.read(path, scene=scene), path)
     series = series_of(path, scene)
+    if scene is None:
+        check_none_apart(_with(series), path if path.is_dir() else path.parent)
     return _image(series, stacked(series, path), path, axes)
 
 
@@ -100,6 +102,8 @@ def series_of(path: Path, scene: Scene = None) -> Series:
         return images[0]
     told = _listed(images)
     if scene is None:
+        if len({one.frames[0].file.series for one in images}) == 1:
+            check_none_apart(images, path)
         found = f"folder {path} holds {len(images)} DICOM images ({told})"
         raise InputError(found, "one of them", f"Choose with scene={images[0].key!r} (--scene {images[0].key}), or give one file of it.")
     chosen = [one for k, one in enumerate(images) if str(scene) in (str(k), one.key)]
@@ -163,6 +167,13 @@ def _image(series: Series, stack: Stack, path: Path, axes: str | None) -> Image:
     data = View(partial(open_volume, volume), volume.shape, volume.dtype, order, path)
     colours = ("red", "green", "blue") if volume.colours else ()
     return Image(levels=(data,), channels=colours, rgb=bool(colours), name=stem_of(path), source=str(_source(series, path)), **place)
+
+
+def _with(series: Series) -> list[Series]:
+    """A series, and the other images of the same UID that lie beside it."""
+    first = series.frames[0].file
+    beside = images_in(list(dict.fromkeys([*series.files, *dicom_peek.files_in(first.path.parent)])))
+    return [one for one in beside if one.frames[0].file.series == first.series]
 
 
 def _source(series: Series, path: Path) -> Path:

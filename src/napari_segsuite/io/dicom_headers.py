@@ -124,6 +124,11 @@ class Frame:
     times: Mapping[str, float] = field(default_factory=dict)
     traits: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def placed(self) -> bool:
+        """Whether the file says where in the patient it lies."""
+        return self.position is not None and self.orientation is not None
+
 
 def frames_of(path: Path) -> tuple[Frame, ...]:
     """The frames of a file; empty for what is DICOM and no image, or a segmentation.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from filecmp import cmp
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,22 @@ def matrix_of(frames: tuple[Frame, ...], path: Path) -> NDArray[np.float64]:
         found = f"the slices of {path} do not lie on one line: {_told(frames[k])} is {away[k]:.3g} mm away from it"
         raise InputError(found, "slices of one scan", "Put the files of each scan into a folder of its own.")
     return matrix
+
+
+def check_instances(frames: Sequence[Frame], path: Path) -> None:
+    """Complain about files that are not the same and bear one SOPInstanceUID, which is to tell all files in the world apart.
+
+    Raises
+    ------
+    InputError
+    """
+    bearers: dict[str, Path] = {}
+    for file in {f.file.path: f.file for f in frames if f.file.instance}.values():
+        other = bearers.setdefault(file.instance, file.path)
+        if other != file.path and not cmp(other, file.path, shallow=False):
+            found = f"files {other.name} and {file.path.name} in {path} bear one SOPInstanceUID ({file.instance}), and are not the same"
+            do = "Export them again; or if one is a changed copy of the other, put it into a folder of its own."
+            raise InputError(found, "a UID of its own for every file", do)
 
 
 def twice(places: list[list[Frame]], path: Path) -> InputError:

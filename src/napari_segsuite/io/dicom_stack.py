@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_segsuite.errors import InputError
 from napari_segsuite.io.dicom_headers import Frame, frames_of
-from napari_segsuite.io.dicom_planes import check_directions, matrix_of, normal_of, twice
+from napari_segsuite.io.dicom_planes import check_directions, check_instances, matrix_of, normal_of, twice
 from napari_segsuite.io.geometry import Size
 from napari_segsuite.io.units import PIXEL
 from napari_segsuite.io.world import Grid
@@ -95,7 +95,7 @@ def images_in(files: Sequence[Path]) -> list[Series]:
     for path in files:
         for frame in frames_of(path):
             file = frame.file
-            alone = file.instance or str(file.path) if file.count > 1 or frame.position is None or frame.orientation is None else ""
+            alone = file.instance or str(file.path) if file.count > 1 or not frame.placed else ""
             kind = (file.series or path.parent, alone, file.rows, file.columns, file.samples, frame.traits.get("StackID", ""))
             groups[kind, _plane(frame, planes[kind])].append(frame)
     by_series: dict[str, list[list[Frame]]] = defaultdict(list)
@@ -108,6 +108,38 @@ def images_in(files: Sequence[Path]) -> list[Series]:
     return sorted(found, key=lambda one: (one.frames[0].file.number, one.key))
 
 
+def check_none_apart(images: Sequence[Series], path: Path) -> None:
+    """Complain about slices that would be an image of their own only because they are of another size than their series, or have no position.
+
+    Raises
+    ------
+    InputError
+        Names the files.
+    """
+    most = max(images, key=lambda one: len(one.frames))
+    odd = [f for one in images if one is not most for f in one.frames if _strays(f, most.frames[0])]
+    if len(most.frames) < 2 or not odd:
+        return
+    first = most.frames[0].file
+    told = ", ".join(f"{f.file.path.name} ({_lacks(f)})" for f in odd[:4]) + (f" and {len(odd) - 4} more" if len(odd) > 4 else "")
+    found = f"{told} in {path} cannot be put among the other {len(most.frames)} slices of their series, which are {first.columns} x {first.rows}"
+    do = f"Export the series again, or put these files into a folder of their own; without them, it is scene={most.key!r} (--scene {most.key})."
+    raise InputError(found, "slices of one size, each with its position", do)
+
+
+def _strays(frame: Frame, first: Frame) -> bool:
+    """Whether a slice is of the series and the kind of another, and cannot lie in one volume with it."""
+    file, other = frame.file, first.file
+    if (file.series, file.kind, file.count, other.count) != (other.series, other.kind, 1, 1) or not other.series or not first.placed:
+        return False
+    same_size = (file.rows, file.columns) == (other.rows, other.columns)
+    return not frame.placed or (not same_size and np.allclose(frame.orientation or (), first.orientation or (), atol=_PARALLEL))
+
+
+def _lacks(frame: Frame) -> str:
+    return f"{frame.file.columns} x {frame.file.rows}" if frame.placed else "no position"
+
+
 def stacked(series: Series, path: Path) -> Stack:
     """Put the frames of an image in order.
 
@@ -117,7 +149,8 @@ def stacked(series: Series, path: Path) -> Stack:
         Slices are missing, there more than once, not at one distance or not on one line; moments are not at one distance.
     """
     frames = series.frames
-    if any(f.position is None or f.orientation is None for f in frames):
+    check_instances(frames, path)
+    if not all(f.placed for f in frames):
         return _without_place(frames)
     check_directions(frames[0])
     places = _places(frames)
@@ -163,7 +196,7 @@ def _places(frames: Sequence[Frame]) -> list[list[Frame]]:
 
 def _split(frames: list[Frame]) -> list[list[Frame]]:
     """Images that lie on top of each other: other echoes or kinds of the same slices."""
-    if any(f.position is None or f.orientation is None for f in frames) or max(map(len, _places(frames))) == 1:
+    if not all(f.placed for f in frames) or max(map(len, _places(frames))) == 1:
         return [frames]
     for name in _APART:
         parts = _by(frames, lambda f, name=name: f.traits.get(name, ""))  # type: ignore[misc]

@@ -32,6 +32,7 @@ TIME_CODES = {8: "second", 16: "millisecond", 24: "microsecond"}
 """What the low three bits of `xyzt_units` say, and the next three."""
 
 _KINDS = "ssstc"
+_LABEL = 1002
 _PAIR = {".hdr": ".img"}
 
 
@@ -52,6 +53,11 @@ def read_labels(path: Path, *, axes: str | None = None) -> Image:
 def read_record(path: Path) -> dict[str, Any]:
     """The record that we put into a NIfTI file; empty for the files of others."""
     return _opened(path)[1]
+
+
+def hints_at_labels(path: Path) -> str:
+    """What a header says that labels have and images need not; empty where there is nothing."""
+    return "its header has the intent 'label'" if int(header_of(path)["intent_code"]) == _LABEL else ""
 
 
 def header_of(path: Path) -> Any:

@@ -13,18 +13,14 @@ from napari_segsuite.errors import MissingExtra, OutputError, SegsuiteError
 from napari_segsuite.io import nifti
 from napari_segsuite.io.bulk import gzipped, pour
 from napari_segsuite.io.commit import replacing
-from napari_segsuite.io.inputs import module_of
+from napari_segsuite.io.nifti_grid import FIELDS, grid_told, header_from
 from napari_segsuite.io.record import image_record, pack, segmentation_record
-from napari_segsuite.io.volume import MARK, data_of, origin_of, sizes_of, stored_type
+from napari_segsuite.io.volume import MARK, data_of, sizes_of, stored_type
 from napari_segsuite.io.world import MIRRORED, XYZ, agree, grid_of, names_of
 from napari_segsuite.types import Image, Segmentation
 
 _SCANNER = 1
 _LONGEST = 32767
-_GEOMETRY = (
-    "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
-    "xyzt_units", "toffset",
-)  # fmt: skip
 
 
 def write_image(image: Image, path: Path, *, overwrite: bool) -> None:
@@ -95,22 +91,28 @@ def _place(header: Any, thing: Image | Segmentation, spatial: str) -> None:
 
 def _copy(header: Any, source: Any) -> None:
     """Take over the geometry of another header, bit for bit."""
-    for name in _GEOMETRY:
+    for name in FIELDS:
         header[name] = source[name]
     header["pixdim"][:4] = source["pixdim"][:4]
     header["pixdim"][4] = source["pixdim"][4] if len(source.get_data_shape()) > 3 else header["pixdim"][4]
 
 
 def _source(thing: Image | Segmentation) -> Any:
-    """The header of the file that this comes from, if it is still there and still the same grid; else None."""
-    origin = origin_of(thing)
-    if origin is None or module_of(origin) != "nifti" or not origin.is_file():
+    """The header of the file that this comes from, if that is known and still the same grid; else None."""
+    from nibabel.spatialimages import HeaderDataError
+
+    told = grid_told(thing)
+    header = None if told is None else header_from(told)
+    if header is None:
         return None
-    with suppress(SegsuiteError):
-        header = nifti.header_of(origin)
+    with suppress(SegsuiteError, HeaderDataError, ValueError):
         grid, shape = nifti.grid_in(header), header.get_data_shape()
         spatial = names_of(grid.matrix)
         box = tuple((*map(int, shape[:3]), 1, 1)[:3])
+        own = grid_of(thing, spatial, nifti.LENGTHS)
+        for k, letter in enumerate(spatial):
+            if letter not in thing.axes:  # of a plane, the header alone knows how thick it is
+                own.matrix[:, k] = grid.matrix[:, k]
         same = box == tuple(sizes_of(thing).get(a, 1) for a in spatial)
-        return header if same and agree(grid, grid_of(thing, spatial, nifti.LENGTHS), box) else None
+        return header if same and agree(grid, own, box) else None
     return None

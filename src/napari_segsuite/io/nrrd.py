@@ -59,6 +59,11 @@ def read_record(path: Path) -> dict[str, Any]:
     return _record_of(_header(path)[0], path)
 
 
+def hints_at_labels(path: Path) -> str:
+    """What a header says that labels have and images need not; empty where there is nothing."""
+    return "its header describes segments, as 3D Slicer writes them" if "segment0_id" in _header(path)[0] else ""
+
+
 def grid_in(path: Path) -> tuple[Grid, tuple[int, ...]]:
     """Where the samples of a file lie, and how many there are along its spatial axes."""
     stored = _stored(path)

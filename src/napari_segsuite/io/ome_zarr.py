@@ -54,11 +54,15 @@ def labels_of(group: zarr.Group) -> list[str]:
     return [str(name) for name in listed]
 
 
-def has_labels_metadata(path: Path) -> bool:
-    """Whether a folder is a label image."""
+def read_record(path: Path) -> dict[str, Any]:
+    """The record that we put into a store; of labels also those of others say that they are some."""
     with reading(path):
         node = open_node(path)
-        return isinstance(node, zarr.Group) and "image-label" in ngff.ome_of(node.attrs.asdict())
+        if not isinstance(node, zarr.Group):
+            return {}
+        ome = ngff.ome_of(node.attrs.asdict())
+        said = "image-label" in ome or ("labels" in ome and "multiscales" not in ome)
+        return {**_record(node), **({"kind": "segmentation"} if said else {})}
 
 
 def names_of_labels(path: Path) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from napari_segsuite.errors import InputError
 from napari_segsuite.io.faults import reading
 from napari_segsuite.io.geometry import stem_of
+from napari_segsuite.io.inputs import module_of
 
 DEPTH = 3
 """A field lies in ``PLATE/ROW/COLUMN/FIELD``."""
@@ -52,3 +54,15 @@ def name_of_field(path: Path) -> str | None:
     plate = plate_of(path)
     row, column, field = path.parts[-DEPTH:] if plate is not None else ("", "", "")
     return f"{stem_of(plate)}_{row}{column}_{field}" if plate is not None else None
+
+
+def fields_meant(path: Path, scene: int | str | None) -> list[Path]:
+    """The fields of a plate, or those of the row, well or field that is chosen; other images as they are, and what is damaged for reading to say."""
+    if module_of(path) != "ome_zarr":
+        return [path]
+    try:
+        found = fields_of_plate(path)
+    except InputError:
+        return [path]
+    chosen = path if scene is None else path / str(scene)
+    return [field for field in found if chosen in (field, *field.parents)] or [path]

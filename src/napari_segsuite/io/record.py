@@ -37,13 +37,14 @@ DEFAULT_CLASSES = (Class(1, "object"),)
 
 def image_record(image: Image) -> dict[str, Any]:
     """The record of an image."""
-    return {"format": FORMAT, "kind": "image", **_place(image), "channels": list(image.channels), "rgb": image.rgb}
+    return {"format": FORMAT, "kind": "image", **_place(image), "channels": list(image.channels), "rgb": image.rgb, **_nifti(image)}
 
 
 def segmentation_record(segmentation: Segmentation, *, table: bool = True) -> dict[str, Any]:
     """The record of a segmentation; the table is left out where the format stores it by itself."""
     classes = [{"id": c.id, "name": c.name, "color": list(c.color), "countable": c.countable} for c in segmentation.classes]
     record = {"format": FORMAT, "kind": "segmentation", **_place(segmentation), "classes": classes, "provenance": dict(segmentation.provenance)}
+    record |= _nifti(segmentation)
     return {**record, "table": {name: column.tolist() for name, column in tidy(segmentation.segments).items()}} if table else record
 
 
@@ -136,6 +137,14 @@ def _place(thing: Image | Segmentation) -> dict[str, Any]:
     affine = None if thing.affine is None else np.asarray(thing.affine, np.float64).tolist()
     place = {"axes": thing.axes, "scale": _floats(thing.scale), "units": list(thing.units), "translate": _floats(thing.translate)}
     return {"name": thing.name, **place, "affine": affine}
+
+
+def _nifti(thing: Image | Segmentation) -> dict[str, Any]:
+    """What is to be written again if this becomes a NIfTI file, where it comes from one."""
+    from napari_segsuite.io.nifti_grid import grid_told
+
+    told = grid_told(thing)
+    return {} if told is None else {"nifti": told}
 
 
 def _floats(values: tuple[float, ...]) -> list[float]:

@@ -82,6 +82,23 @@ def load_model(ref: str, *, device: str = "auto", batch: int = 4, flips: bool = 
     return models[0] if len(models) == 1 else Spread(models)
 
 
+def check_device(ref: str, device: str) -> None:
+    """Find out that a device is not there before anything is read for it; models without weights need none.
+
+    Raises
+    ------
+    OptionError, ModelError
+        As `load_model`.
+    """
+    if ref in CLASSICAL or device in ("auto", "cpu"):
+        return
+    from napari_segsuite.models.together import devices
+    from napari_segsuite.models.torch_model import pick_device
+
+    for name in devices(device):
+        pick_device(name)
+
+
 def card(ref: str) -> str:
     """The model's card in Markdown: data, licence, figures, limits; empty where it has none."""
     if ref in CLASSICAL:

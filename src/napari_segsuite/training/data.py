@@ -15,7 +15,7 @@ from napari_segsuite import arrays
 from napari_segsuite.engine import pixels
 from napari_segsuite.engine.zoom import aspect_of
 from napari_segsuite.errors import InputError
-from napari_segsuite.io import read, read_segmentation
+from napari_segsuite.io import check_is_image, read, read_segmentation
 from napari_segsuite.io.place import place
 from napari_segsuite.io.table import table_of
 from napari_segsuite.pairing import pairs, stem
@@ -153,6 +153,7 @@ def held_back(data: Data, share: float, seed: int) -> tuple[list[Sample], list[S
 def _image(path: Path, axes: str | None) -> Image:
     """Read an image into memory, its channels first after time, without alpha and without a z axis of one slice."""
     image = read(path, axes=axes)
+    check_is_image(image)
     whole = pixels.read(image, (slice(None),) * len(image.axes))
     if whole.dtype.kind not in "biuf":
         raise InputError(f"the pixels of {path} are of type {whole.dtype}", "integers or real numbers")

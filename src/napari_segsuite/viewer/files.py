@@ -41,7 +41,7 @@ def read_layers(path: str | Sequence[str]) -> list[LayerData]:
     where = Path(str(path))
     if source_of(where) == "ome_zarr":
         return _store_layers(where)
-    return [_labels_layer(where)] if _holds_segmentation(where) else from_image(_image(where))
+    return [_labels_layer(where)] if io.holds_labels(where) else from_image(_image(where))
 
 
 def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
@@ -89,21 +89,12 @@ def _store_layers(path: Path) -> list[LayerData]:
 
     from napari_segsuite.io import ome_zarr, store
 
-    if _holds_segmentation(path):
+    if io.holds_labels(path):
         return [_labels_layer(path)]
     image = io.read(path)
     node = store.open_node(Path(image.source))
     names = ome_zarr.labels_of(node) if isinstance(node, zarr.Group) else []
     return [*from_image(image), *(_labels_layer(Path(image.source) / "labels" / name) for name in names)]
-
-
-def _holds_segmentation(path: Path) -> bool:
-    """Whether a file or store says of itself that it is labels."""
-    if source_of(path) != "ome_zarr":
-        return io.holds_labels(path)
-    from napari_segsuite.io import ngff, store
-
-    return "image-label" in ngff.ome_of(store.open_node(path).attrs.asdict())
 
 
 def _labels_layer(path: Path) -> LayerData:

@@ -9,12 +9,13 @@ import stat
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from napari_segsuite.errors import MissingExtra, ModelError
+from napari_segsuite.errors import MissingExtra, ModelError, SegsuiteError
 
 MEMBERS, TOTAL, RATIO = 1000, 4 * 2**30, 200
 """A package has at most this many files, this many bytes, and is packed at most this densely."""
@@ -69,6 +70,38 @@ def inside(folder: Path, name: str, where: str) -> Path:
             f"{where} names the file {name!r}, which is not in {folder}", "the whole package", "Get the package again, with all its files."
         )
     return path
+
+
+@contextmanager
+def naming(source: str, places: Mapping[str, str]) -> Iterator[None]:
+    """Name in errors what the user gave, and not where it was unpacked or copied to.
+
+    Parameters
+    ----------
+    source : str
+        What the user gave.
+    places : mapping
+        Pattern of a place -> what it is to be called.
+    """
+    try:
+        yield
+    except SegsuiteError as error:
+        kind, args = error.__reduce__()[:2]
+        told = [str(text) for text in args]
+        for place, name in places.items():
+            told = [re.sub(place, name.replace("\\", r"\\"), text) for text in told]
+        if not Path(source).is_dir():  # a file by itself is not in a folder of its name
+            told = [text.replace(f"{source}/{PurePosixPath(source).name}", source) for text in told]
+        if told == list(args):
+            raise
+        raise kind(*told) from error
+
+
+def package_at(source: str) -> str:
+    """What holds the files of a package: the folder, archive or network that is given, or the folder of a description."""
+    if not source.lower().endswith((".yaml", ".yml")):
+        return source
+    return source.rpartition("/")[0] if is_url(source) else str(Path(source).parent)
 
 
 def sha256_of(path: Path) -> str:

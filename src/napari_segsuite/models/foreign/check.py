@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from napari_segsuite.errors import ModelError
 from napari_segsuite.models.foreign import home, rdf
-from napari_segsuite.models.foreign.archive import Show, is_url
+from napari_segsuite.models.foreign.archive import Show, is_url, naming, package_at
 from napari_segsuite.models.foreign.home import SAY_SO
 from napari_segsuite.models.foreign.network import opened
 from napari_segsuite.models.foreign.processing import Others, apply
@@ -88,7 +89,8 @@ def check(source: str, *, tolerance: float = 1e-4, weights: str = "", trusted: b
         net = gathered(package, chosen, new, source if is_url(source) else "", show)
         if not trusted:
             home.demand(chosen.kind, net["files"], package.name, SAY_SO)
-        return _checked(package, package.name, net, new, tolerance, trusted)
+        with naming(source, {rf"{re.escape(made)}(/{PACKAGE})?": package_at(source)}):
+            return _checked(package, package.name, net, new, tolerance, trusted)
 
 
 def _checked(package: rdf.Package, name: str, net: Mapping[str, Any], folder: Path, tolerance: float, trusted: bool = False) -> Checked:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from napari_segsuite.errors import MissingExtra, ModelError
 
+AGAIN = "Get it again; it is not whole."
 LARGEST, ALIASES, VALUES, DEPTH = 2**20, 100, 100_000, 50
 ARGUMENTS, LARGEST_NUMBER = 1000, 2**14
 
@@ -103,11 +104,21 @@ def read_yaml(path: Path) -> Any:
             if depth > DEPTH or aliases > ALIASES:
                 raise ModelError(f"{path} has more than {ALIASES} aliases, or values {DEPTH} deep", "a plain description")
         told = yaml.safe_load(data)
+    except (yaml.scanner.ScannerError, yaml.parser.ParserError) as error:
+        raise _broken(error, data, path) from error
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         text = " ".join(str(error).split())[:300]
         raise ModelError(f"{path} cannot be read: {text}", "a YAML file of plain values") from error
     _bounded(told, path)
     return told
+
+
+def _broken(error: Any, data: bytes, path: Path) -> ModelError:
+    """What to say of text that is no YAML: where it stops being that."""
+    mark, problem = error.problem_mark, error.problem
+    if mark.index >= len(data.decode("utf-8", "replace").rstrip()):
+        return ModelError(f"{path} ends too early, in line {mark.line + 1}: {problem}", "a YAML file of plain values", AGAIN)
+    return ModelError(f"{path} cannot be read at line {mark.line + 1}, column {mark.column + 1}: {problem}", "a YAML file of plain values")
 
 
 def read_json(path: Path) -> Any:

@@ -35,7 +35,7 @@ def join(sources: Sequence[str], name: str, *, overwrite: bool = False) -> Model
     Raises
     ------
     OptionError
-        The models do not fit together.
+        The models do not fit together, or two of them are one.
     ModelError
         One of them is missing, damaged or not trusted.
     """
@@ -47,6 +47,7 @@ def join(sources: Sequence[str], name: str, *, overwrite: bool = False) -> Model
     specs = [read_spec(folder) for folder in folders]
     if nested := [s.name for s in specs if s.net.get("name") in SEVERAL]:
         raise OptionError(f"{nested[0]!r} is made of models itself", "models with a network of their own")
+    _check_differ(sources, specs)
     spec, name = joined_spec(specs, name), free_name(name, overwrite)
     home.home().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".adding-", dir=home.home()) as made:
@@ -60,3 +61,15 @@ def join(sources: Sequence[str], name: str, *, overwrite: bool = False) -> Model
             shutil.rmtree(final)
         new.rename(final)
     return spec
+
+
+def _check_differ(sources: Sequence[str], specs: Sequence[ModelSpec]) -> None:
+    """Refuse weights that are there twice, under one name or two: in a mean they would count twice."""
+    known: dict[tuple[str, ...], str] = {}
+    for source, spec in zip(sources, specs, strict=True):
+        weights = (spec.weights_sha256,) if spec.weights_sha256 else tuple(sorted(spec.net.get("files", {}).values()))
+        if weights in known:
+            other = known[weights]
+            found = f"model {source!r} is given twice" if other == source else f"models {other!r} and {source!r} have the same weights"
+            raise OptionError(f"{found} (sha256 {weights[0][:16]}...)", "models with weights of their own", "Name each of them once.")
+        known[weights] = source

@@ -13,6 +13,14 @@ from napari_segsuite.models.foreign.fields import Fields, read_yaml
 from napari_segsuite.models.foreign.tensors import Source, Tensor, named, read_tensor, source_of, with_tests
 
 NAMES = ("bioimageio.yaml", "rdf.yaml", "model.yaml")
+NEEDED = ("type", "format_version", "name", "inputs", "outputs", "weights")
+"""What every description has."""
+UNDERSTOOD = (
+    "BioImage.IO (one description), MONAI bundle (configs/metadata.json), results of nnU-Net (dataset.json, plans.json, fold_0, ...) or of "
+    "TotalSegmentator, checkpoint of transformers (config.json: SegFormer, Mask2Former, OneFormer, SAM), StarDist (config.json, weights), or one of "
+    "our own (model.json)"
+)
+"""The kinds of folders of models, for people."""
 RUNNABLE = ("onnx", "torchscript", "pytorch_state_dict")
 """The kinds of weights that can be run, those first that need no trust."""
 
@@ -75,8 +83,8 @@ def find(folder: Path) -> Path:
         told = ", ".join(p.name for p in found) or "none"
         raise ModelError(
             f"folder {folder} has no {' or '.join(NAMES)}, and of *.bioimageio.yaml {told}",
-            "one description; or the files of a MONAI bundle, of results of nnU-Net v2, of TotalSegmentator, of StarDist or of transformers",
-            "Name the file itself.",
+            f"a folder of one of these kinds: {UNDERSTOOD}",
+            "Name the folder in which these files lie; networks (.onnx, .pt, .pt2) and weights of Cellpose are added as the file that they are.",
         )
     return found[0]
 
@@ -92,6 +100,9 @@ def read_package(path: Path) -> Package:
         Names the file, the field, what was found and what is needed.
     """
     told = Fields(path, "", read_yaml(path))
+    if lacking := [name for name in NEEDED if told.told.get(name) is None]:
+        found = f"{path} has no {', '.join(lacking)}; it ends after {', '.join(list(map(str, told.told))[-1:]) or 'nothing'!r}"
+        raise ModelError(found, f"all of {', '.join(NEEDED)}", "If it ends too early there, get it again.")
     if (kind := told.text("type", "")) != "model":
         told.wrong("type", kind, "model")
     version = told.text("format_version")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import zipfile
@@ -12,7 +13,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 from napari_segsuite.errors import ModelError
-from napari_segsuite.models.foreign.archive import Show, download, inside, is_url, sha256_of, unzip
+from napari_segsuite.models.foreign.archive import Show, download, inside, is_url, naming, sha256_of, unzip
 from napari_segsuite.models.foreign.network import check_kind, needs
 from napari_segsuite.models.foreign.rdf import Package, Weights
 from napari_segsuite.models.foreign.tensors import Source
@@ -38,14 +39,16 @@ def found(source: str, sha256: str = "", show: Show | None = None) -> Iterator[P
         path = download(source, work / "download", sha256, show) if is_url(source) else Path(source).expanduser()
         if not path.exists():
             raise ModelError(f"there is no file or folder {source}", "a package, or a network as .onnx, .pt or .pt2")
-        if sha256 and path.is_file() and (got := sha256_of(path)) != sha256:
-            raise ModelError(f"{source} has the sha256 {got}", sha256)
-        if path.is_file() and (path.suffix.lower() == ".zip" or (not path.suffix and _is_archive(path))):
-            (work / UNPACKED).mkdir()
-            unzip(path, work / UNPACKED)
-            inner = list((work / UNPACKED).iterdir())
-            path = inner[0] if len(inner) == 1 and inner[0].is_dir() else work / UNPACKED
-        yield path
+        unpacked = work / UNPACKED
+        with naming(source, {re.escape(str(place)): source for place in (unpacked, *([path] if is_url(source) else []))}):
+            if sha256 and path.is_file() and (got := sha256_of(path)) != sha256:
+                raise ModelError(f"{source} has the sha256 {got}", sha256)
+            if path.is_file() and (path.suffix.lower() == ".zip" or (not path.suffix and _is_archive(path))):
+                unpacked.mkdir()
+                unzip(path, unpacked)
+                inner = list(unpacked.iterdir())
+                path = inner[0] if len(inner) == 1 and inner[0].is_dir() else unpacked
+            yield path
 
 
 def _is_archive(path: Path) -> bool:

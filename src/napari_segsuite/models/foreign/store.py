@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from napari_segsuite.errors import ModelError, OptionError
 from napari_segsuite.models.folder import FOREIGN, PARTS, load, read_spec
 from napari_segsuite.models.foreign import home, members, rdf
-from napari_segsuite.models.foreign.archive import Show, inside, is_url, sha256_of
+from napari_segsuite.models.foreign.archive import Show, inside, is_url, naming, package_at, sha256_of
 from napari_segsuite.models.foreign.described import Described, Parted
 from napari_segsuite.models.foreign.form import Form, overlaid, read_form
 from napari_segsuite.models.foreign.network import SUFFIXES, needs, opened, shapes
@@ -70,8 +70,11 @@ def add(
         origin = source if is_url(source) else ""
         home.home().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".adding-", dir=home.home()) as made:
+            new = rf"{re.escape(made)}/[^/]+"
+            places = {rf"{new}/model\.json": f"the description made of {source}", rf"{new}(/members/\d+)?(/{PACKAGE})?": package_at(source)}
             try:
-                return _added(path, overlaid(said, flags or Form()), name, trusted, overwrite, origin, Path(made), show)
+                with naming(source, places):
+                    return _added(path, overlaid(said, flags or Form()), name, trusted, overwrite, origin, Path(made), show)
             finally:
                 _tidy()
 
