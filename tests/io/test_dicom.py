@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
-from napari_segsuite import cli
+from napari_segsuite import cli, segment
 from napari_segsuite.errors import InputError, MissingExtra
-from napari_segsuite.io import list_inputs, read, read_segmentation
+from napari_segsuite.io import list_inputs, read, read_segmentation, write
 from napari_segsuite.io.dicom_headers import TAGS, frames_of
 from napari_segsuite.io.dicom_pixels import _by_imagecodecs
 
@@ -238,6 +238,17 @@ def test_different_files_of_one_uid_are_named(make_series: MakeSeries, tmp_path:
         files = make_series(folder, DATA, change=change)
         with pytest.raises(InputError, match=r"(?i)files IM0000 and IM0001 in .* bear one SOPInstanceUID \(1\.2\.1\), and are not the same"):
             read(files[0])
+
+
+def test_one_uid_in_all_files_is_what_some_programs_leave(make_series: MakeSeries, tmp_path: Path) -> None:
+    """Their positions tell the slices apart; a segmentation of them refers to the series, and to no slice."""
+    files = make_series(tmp_path / "ct", DATA, change=lambda header, k: setattr(header, "SOPInstanceUID", "1.2.3"))
+    image = read(files[0])
+    np.testing.assert_array_equal(np.asarray(image.data), np.asarray(read(make_series(tmp_path / "other", DATA)[0]).data))
+    found = segment(tmp_path / "ct", model="otsu")
+    write(found, tmp_path / "seg.dcm")
+    np.testing.assert_array_equal(read_segmentation(tmp_path / "seg.dcm").labels, found.labels)
+    assert "1.2.3" not in str(pydicom.dcmread(tmp_path / "seg.dcm").PerFrameFunctionalGroupsSequence)
 
 
 @pytest.mark.parametrize("k", [0, 2, 4])

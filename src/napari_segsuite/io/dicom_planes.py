@@ -46,17 +46,27 @@ def matrix_of(frames: tuple[Frame, ...], path: Path) -> NDArray[np.float64]:
 def check_instances(frames: Sequence[Frame], path: Path) -> None:
     """Complain about files that are not the same and bear one SOPInstanceUID, which is to tell all files in the world apart.
 
+    Where all files of a series bear one, a program has written it into all of them, as some do to make them anonymous; their positions still tell
+    them apart.
+
     Raises
     ------
     InputError
     """
     bearers: dict[str, Path] = {}
+    if len(frames) > 2 and not tell_apart(frames):
+        return
     for file in {f.file.path: f.file for f in frames if f.file.instance}.values():
         other = bearers.setdefault(file.instance, file.path)
         if other != file.path and not cmp(other, file.path, shallow=False):
             found = f"files {other.name} and {file.path.name} in {path} bear one SOPInstanceUID ({file.instance}), and are not the same"
             do = "Export them again; or if one is a changed copy of the other, put it into a folder of its own."
             raise InputError(found, "a UID of its own for every file", do)
+
+
+def tell_apart(frames: Sequence[Frame]) -> bool:
+    """Whether the SOPInstanceUIDs of a series say more than nothing."""
+    return len({f.file.path for f in frames}) == 1 or len({f.file.instance for f in frames}) > 1
 
 
 def twice(places: list[list[Frame]], path: Path) -> InputError:

@@ -11,6 +11,7 @@ import numpy as np
 from napari_segsuite.errors import OutputError
 from napari_segsuite.io import dicom, dicom_peek, dicom_segments
 from napari_segsuite.io.dicom_headers import header_of, pydicom_reading
+from napari_segsuite.io.dicom_planes import tell_apart
 from napari_segsuite.io.dicom_stack import stacked
 from napari_segsuite.io.inputs import source_of
 from napari_segsuite.io.volume import origin_of, planned
@@ -98,7 +99,8 @@ def _source(path: Path) -> Source:
     if len(stack.frames) > 1 or not stack.placed:
         what = f"has {len(stack.frames)} moments" if stack.placed else "does not say where in the patient it lies"
         raise OutputError(f"the series in {path} {what}, and a DICOM segmentation is of one volume", "another format, as .ome.zarr or .tif")
-    references = tuple((f.file.kind, f.file.instance, f.index + 1 if f.file.count > 1 else 0) for f in frames)
+    known = tell_apart(frames)
+    references = tuple((f.file.kind, f.file.instance, f.index + 1 if f.file.count > 1 else 0) if known else () for f in frames)
     first = frames[0].file
     positions = tuple(tuple(f.position or ()) for f in frames)
     step = float(np.linalg.norm(stack.grid.matrix[:3, 2]))
