@@ -65,6 +65,8 @@ def images(folder: Path) -> None:
             check_extra(folder / name)
             write(image, folder / name)
             write(found, folder / name.replace("a.", "l_labels."))
+    for path in (Path(__file__).parent / "data" / "czi").glob("*.czi"):
+        shutil.copy(path, folder)
     write(image, folder / "image.ome.zarr")
     write(found, folder / "labels.ome.zarr")
 

@@ -14,7 +14,7 @@ from napari_segsuite.errors import OptionError, OutputError
 from napari_segsuite.flags import add_reading, output, reading_of, where
 from napari_segsuite.io import holds_labels, module_of, read, read_segmentation, write
 from napari_segsuite.io.geometry import sized
-from napari_segsuite.io.inputs import source_of
+from napari_segsuite.io.inputs import takes_scene
 from napari_segsuite.io.nifti_grid import grid_told, is_plain
 from napari_segsuite.io.place import canonical
 from napari_segsuite.io.volume import stored_type
@@ -70,7 +70,7 @@ def convert(
 
 
 def _labels(source: Path, axes: str | None, scene: int | str | None, files: str | None, series: Path | None) -> Segmentation:
-    found = read_segmentation(source, axes=axes, scene=scene if files or source_of(source) == "dicom" else None, files=files)
+    found = read_segmentation(source, axes=axes, scene=scene if files or takes_scene(source) else None, files=files)
     # So that a format with a geometry of its own can be given that of the file, bit for bit.
     told = {**found.provenance, "converted_from": str(source)}
     if series is None:

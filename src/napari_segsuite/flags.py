@@ -16,7 +16,7 @@ from typing import Any
 
 from napari_segsuite.engine.options import Options, hints
 from napari_segsuite.errors import SegsuiteError
-from napari_segsuite.io.inputs import MODULES, module_of
+from napari_segsuite.io.inputs import MODULES, UNWRITTEN, module_of
 
 _METAVARS = {str: "NAME", int: "INTEGER", float: "NUMBER"}
 
@@ -84,7 +84,7 @@ def output(text: str) -> Path:
         raise argparse.ArgumentTypeError("is empty; '.' is the current folder")
     if path.suffix.lower() in (".csv", ".json", ".txt", ".npy", ".gz", ".h5") and module_of(path) is None:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a folder nor a path ending in .ome.zarr, .tif, .png, .nii.gz or .dcm")
-    known = {suffix for suffixes in MODULES.values() for suffix in suffixes}
+    known = {suffix for module, suffixes in MODULES.items() if module not in UNWRITTEN for suffix in suffixes}
     if module_of(path) is None and not path.is_dir() and not text.endswith(("/", "\\")) and (meant := _nearly("".join(path.suffixes[-2:]), known)):
         raise argparse.ArgumentTypeError(f"{text!r} ends nearly like {meant}; for a folder of this name write '{text}/'")
     if module_of(path) not in (None, "ome_zarr") and text.endswith(("/", "\\")):

@@ -12,7 +12,7 @@ from uuid import uuid4
 from napari_segsuite.engine.options import Options
 from napari_segsuite.errors import OptionError, OutputError
 from napari_segsuite.io import module_of, read, sidecars_of
-from napari_segsuite.io.inputs import READ_ONLY, check_extra
+from napari_segsuite.io.inputs import READ_ONLY, check_extra, check_written
 from napari_segsuite.io.place import canonical, from_there, is_remote, make_folder, put_remote, remove
 from napari_segsuite.io.plates import plate_of
 from napari_segsuite.pairing import stem
@@ -79,6 +79,7 @@ def check_output(batch: Batch) -> None:
     out, kind = batch.out, module_of(batch.out)
     if kind is not None and out.name.lower().endswith(READ_ONLY):
         raise OutputError(f"a {out.suffix} file does not keep labels exactly", ".png, .tif or .ome.zarr", "Choose another --out.")
+    check_written(out)
     check_extra(out)
     if kind is not None and kind != "ome_zarr" and out.is_dir():
         raise OutputError(f"{str(out)!r} is a folder", "a file name", "Choose another --out.")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from napari_segsuite.errors import SegsuiteError
+from napari_segsuite.io import read
 from napari_segsuite.io.table import table_of
 from napari_segsuite.types import Class, Image, Segmentation
 
@@ -85,3 +90,28 @@ def make_series() -> Callable[..., list[Path]]:
         return paths
 
     return make
+
+
+@pytest.fixture(scope="session")
+def elsewhere() -> Iterator[Callable[[Any], NDArray[Any]]]:
+    """Read an array that stays on disk in a process of its own, which gets it by pickle."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        yield lambda array: pool.submit(np.asarray, array).result(timeout=60)
+
+
+@pytest.fixture
+def flipped(tmp_path: Path) -> Callable[..., int]:
+    """Read copies of a file with one wrong byte each: an image or an error of ours, of whatever the file says then; gives how many were refused."""
+
+    def check(path: Path, times: int = 200) -> int:
+        data, random, refused = path.read_bytes(), np.random.default_rng(0), 0
+        copy = tmp_path / f"flipped{path.suffix}"
+        for at in random.integers(0, len(data), times):
+            copy.write_bytes(data[:at] + bytes([data[at] ^ random.integers(1, 256)]) + data[at + 1 :])
+            refused += 1
+            with contextlib.suppress(SegsuiteError):
+                np.asarray(read(copy).data[..., :1000, :1000])
+                refused -= 1
+        return refused
+
+    return check

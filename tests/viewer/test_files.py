@@ -222,7 +222,7 @@ def test_a_name_without_suffix_gets_one(tmp_path: Path) -> None:
     assert files.write_labels(str(tmp_path / "cells"), *layer.as_layer_data_tuple()[:2]) == [str(tmp_path / "cells.tif")]
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "cells.mrc", "scan.czi", "table.csv", "folder", "cells.npy"])
+@pytest.mark.parametrize("name", ["notes.txt", "cells.oib", "scan.vsi", "table.csv", "folder", "cells.npy"])
 def test_other_files_are_left_to_others(tmp_path: Path, plugin: PluginManager, name: str) -> None:
     path = tmp_path / name
     path.mkdir() if name == "folder" else path.touch()

@@ -16,7 +16,18 @@ from napari_segsuite.errors import InputError, OutputError
 from napari_segsuite.io.commit import check_free, replacing
 from napari_segsuite.io.faults import check_is_there, reading, writing
 from napari_segsuite.io.geometry import sized
-from napari_segsuite.io.inputs import OURS, check_extra, known, list_folders, list_inputs, module_of, sidecars_of, source_of
+from napari_segsuite.io.inputs import (
+    OURS,
+    check_extra,
+    check_written,
+    known,
+    list_folders,
+    list_inputs,
+    module_of,
+    sidecars_of,
+    source_of,
+    takes_scene,
+)
 from napari_segsuite.io.place import is_remote, make_folder, place, remove
 from napari_segsuite.types import Image, Segmentation
 
@@ -35,8 +46,8 @@ def read(
     ----------
     path : str or path
         TIFF, OME-TIFF, ImageJ TIFF, PNG, JPEG, NIfTI (with the extra ``medical``), NRRD, MetaImage, DICOM (with ``medical``: a folder, or any file
-        of a series), or an OME-Zarr or zarr folder, also one inside another or at a URL such as ``s3://bucket/a.ome.zarr`` (with the extra
-        ``remote``).
+        of a series), CZI, LSM, LIF, MRC, ND2, Imaris, HDF5 (the last three with ``microscopes``), or an OME-Zarr or zarr folder, also one inside
+        another or at a URL such as ``s3://bucket/a.ome.zarr`` (with the extra ``remote``).
     axes : str, optional
         What the stored axes are, one letter of ``tczyx`` each, where the file does not say or is wrong.
     scene : int or str, optional
@@ -49,7 +60,7 @@ def read(
     Returns
     -------
     Image
-        Zarr stores and large TIFFs stay on disk until they are indexed.
+        Zarr stores, large TIFFs and files of microscope vendors stay on disk until they are indexed.
 
     Raises
     ------
@@ -76,7 +87,7 @@ def read_segmentation(
     axes : str, optional
         As in `read`, for label images of others.
     scene : int or str, optional
-        Number or name of one segment of a DICOM segmentation, of which several can lie on top of each other.
+        Number or name of one segment of a DICOM segmentation, of which several can lie on top of each other; of the dataset in an HDF5 file.
     files : {'z', 't'}, optional
         As in `read`.
 
@@ -91,12 +102,14 @@ def read_segmentation(
     module = _reader(path)
     if module.__name__.endswith("dicom"):
         return module.read_segmentation(path, axes=axes, scene=scene)  # type: ignore[no-any-return]
+    from napari_segsuite.io import labels
+
+    if scene is not None and takes_scene(path):
+        return labels.read_segmentation(path, module, axes, scene=scene)
     if scene is not None:
         raise InputError(f"segments of {path} cannot be read one by one with scene={scene!r}", "a DICOM segmentation")
     if module.__name__.endswith("ome_zarr"):
         return module.read_segmentation(path, axes=axes)  # type: ignore[no-any-return]
-    from napari_segsuite.io import labels
-
     return labels.read_segmentation(path, module, axes)
 
 
@@ -170,6 +183,7 @@ def write(thing: Image | Segmentation, path: str | PathLike[str], *, overwrite: 
         raise OutputError(f"the suffix of {str(path)!r} is not a kind of file that can be written", f"a path ending in {known()}")
     if name != "ome_zarr" and path.is_dir():
         raise OutputError(f"{str(path)!r} is a folder", "a file name")
+    check_written(path)
     check_extra(path)
     writer = importlib.import_module(f"napari_segsuite.io.{name}" if name == "raster" else f"napari_segsuite.io.{name}_write")
     options = {"version": version} if name == "ome_zarr" else {}

@@ -6,20 +6,19 @@ pydicom decodes with whatever permissive decoder it finds; what it has none for,
 from __future__ import annotations
 
 import importlib.util
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
-from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_segsuite.errors import InputError, MissingExtra
-from napari_segsuite.io.bulk import HARMLESS_BYTES, LAZY_BYTES
+from napari_segsuite.io.bulk import HARMLESS_BYTES
 from napari_segsuite.io.dicom_headers import File, Frame, pydicom_reading
 from napari_segsuite.io.faults import AGAIN, size_text
 from napari_segsuite.io.lazy import Opened
+from napari_segsuite.io.planes import Kept
 
 MOST_FROM_ONE_BYTE = 2000
 """How many bytes one compressed byte can become; more is a bomb or damage."""
@@ -139,10 +138,7 @@ class _Planes:
     """Frames as one array, of which the last read ones are kept."""
 
     def __init__(self, volume: Volume) -> None:
-        self._volume, self._kept, self._lock = volume, OrderedDict[tuple[int, int], NDArray[Any]](), Lock()
-        plane = volume.frames[0][0].file
-        nbytes = plane.rows * plane.columns * max(volume.colours, 1) * volume.dtype.itemsize
-        self._most = max(LAZY_BYTES // nbytes, 1)
+        self._volume, self._kept = volume, Kept()
 
     def __getitem__(self, key: tuple[slice, ...]) -> NDArray[Any]:
         """A part, all axes of which are there; fastest first."""
@@ -160,16 +156,8 @@ class _Planes:
         return turned[colour] if volume.colours else turned
 
     def _plane(self, t: int, z: int) -> NDArray[Any]:
-        with self._lock:
-            if (t, z) in self._kept:
-                self._kept.move_to_end((t, z))
-                return self._kept[t, z]
-        found = plane_of(self._volume.frames[t][z]).astype(self._volume.dtype, copy=False)
-        with self._lock:
-            self._kept[t, z] = found
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-        return found
+        frame, dtype = self._volume.frames[t][z], self._volume.dtype
+        return self._kept.get((t, z), lambda: plane_of(frame).astype(dtype, copy=False))
 
 
 def _decoded(frame: Frame) -> NDArray[Any]:

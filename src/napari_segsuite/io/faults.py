@@ -16,8 +16,8 @@ from napari_segsuite.errors import InputError, MissingExtra, OutputError, Segsui
 from napari_segsuite.io.place import from_there, is_folder, is_remote
 
 BROKEN = (
-    ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError,
-    ValueError, lzma.LZMAError, struct.error, zlib.error,
+    ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, MemoryError, NameError, OSError, RuntimeError, SyntaxError,
+    TypeError, ValueError, lzma.LZMAError, struct.error, zlib.error,
 )  # fmt: skip
 """What decoders raise when they meet bytes that they did not expect."""
 

@@ -58,6 +58,27 @@ def parse_axes(axes: str, shape: tuple[int, ...], path: Path) -> str:
     return letters
 
 
+def check_plane(letters: str, path: Path) -> None:
+    """Complain of a slice along z or of a line in time: only the user knows what such axes should be taken for.
+
+    Raises
+    ------
+    InputError
+    """
+    if {"y", "x"} <= set(letters):
+        return
+    across = next((a for a in reversed(letters) if a in "zt"), "")
+    likely = letters.replace(across, "y") if across and "y" not in letters else "yx"
+    raise InputError(f"the axes of the image in {path} are {', '.join(letters)}", "y and x", f"Say what they are with axes={likely!r}.")
+
+
+def unsaid(shape: tuple[int, ...], what: str) -> InputError:
+    """The complaint about an array that does not say what its axes are."""
+    example = {3: "zyx", 4: "czyx", 5: "tczyx"}.get(len(shape), "zyx")
+    found = f"{what} of shape {shape} does not say what its axes are"
+    return InputError(found, "axes", f"Give them, for example with axes={example!r} (--axes {example}).")
+
+
 def order_of(stored: str, wanted: str | None = None) -> tuple[str, Order]:
     """Say how stored axes become ours: the letters in the order ``tczyx``, and for each the stored axis (None: an added one).
 
@@ -77,6 +98,16 @@ def fields_of(axes: str, described: Described) -> dict[str, Any]:
         "units": tuple(u for _, u in sizes),
         "translate": tuple(float(described.translate.get(a, 0.0)) for a in axes),
     }
+
+
+def channel_names(n: int, described: Described) -> tuple[str, ...]:
+    """Names for `n` channels: those that a file tells, else colours or numbers.
+
+    >>> channel_names(2, Described(channels=("DAPI", ""))), channel_names(3, Described(rgb=True))
+    (('DAPI', 'channel 1'), ('red', 'green', 'blue'))
+    """
+    told = described.channels or (("red", "green", "blue", "alpha") if described.rgb else ())
+    return tuple(told[k] if k < len(told) and told[k] else f"channel {k}" for k in range(n))
 
 
 def sized(image: Placed, voxel_um: Sequence[float]) -> Placed:

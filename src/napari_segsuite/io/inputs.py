@@ -7,25 +7,43 @@ import importlib.util
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from napari_segsuite.errors import InputError, MissingExtra
+from napari_segsuite.errors import InputError, MissingExtra, OutputError
 from napari_segsuite.io import dicom_peek
 from napari_segsuite.io.faults import check_is_there
 from napari_segsuite.io.geometry import stem_of
 from napari_segsuite.io.place import has_metadata, is_remote, names_in, place, service
 
 MODULES = {
-    "tiff": (".tif", ".tiff", ".btf", ".tf8"),
+    "tiff": (".tif", ".tiff", ".btf", ".tf8", ".lsm"),
     "ome_zarr": (".zarr",),
     "raster": (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"),
     "nifti": (".nii", ".nii.gz", ".hdr"),
     "nrrd": (".nrrd", ".nhdr"),
     "metaimage": (".mha", ".mhd"),
     "dicom": (".dcm", ".dicom", ".ima"),
+    "czi": (".czi",),
+    "lif": (".lif",),
+    "nd2": (".nd2",),
+    "hdf5": (".h5", ".hdf5", ".hdf"),
+    "imaris": (".ims",),
+    "mrc": (".mrc", ".mrcs", ".rec", ".st", ".ali"),
 }
 """Module of this package -> suffixes it reads."""
 
-NEEDS = {"nifti": "nibabel", "dicom": "pydicom"}
-"""Module of this package -> library of the extra `medical` that it needs."""
+NEEDS = {
+    "nifti": ("nibabel", "medical"),
+    "dicom": ("pydicom", "medical"),
+    "nd2": ("nd2", "microscopes"),
+    "hdf5": ("h5py", "microscopes"),
+    "imaris": ("h5py", "microscopes"),
+}
+"""Module of this package -> library that it needs, and the extra that brings it."""
+
+UNWRITTEN = ("czi", "lif", "nd2", "mrc", "hdf5", "imaris")
+"""Modules that only read."""
+
+UNWRITTEN_SUFFIXES = (".lsm",)
+"""Suffixes that other modules only read."""
 
 READ_ONLY = (".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".hdr", ".nhdr", ".mhd", ".dicom", ".ima")
 """Suffixes of files that do not keep labels exactly, that are one of two files, or that are read under this name only."""
@@ -57,9 +75,25 @@ def check_extra(path: Path) -> None:
     ------
     MissingExtra
     """
-    library = NEEDS.get(source_of(path) or "")
-    if library is not None and importlib.util.find_spec(library) is None:
-        raise MissingExtra(f"reading and writing {path.name}", "medical")
+    library, extra = NEEDS.get(source_of(path) or "", ("", ""))
+    if library and importlib.util.find_spec(library) is None:
+        raise MissingExtra(f"reading {'' if module_of(path) in UNWRITTEN else 'and writing '}{path.name}", extra)
+
+
+def takes_scene(path: Path) -> bool:
+    """Whether labels can be chosen among several in a file of this kind."""
+    return source_of(path) in ("dicom", *UNWRITTEN)
+
+
+def check_written(path: Path) -> None:
+    """Complain about the name of a file of a kind that is read and not written.
+
+    Raises
+    ------
+    OutputError
+    """
+    if module_of(path) in UNWRITTEN or path.suffix.lower() in UNWRITTEN_SUFFIXES:
+        raise OutputError(f"files ending in {path.suffix} are read, and not written", "for example .ome.zarr or .tif", "Choose another suffix.")
 
 
 def known() -> str:

@@ -19,10 +19,10 @@ from napari_segsuite.io.table import read_table, table_of
 from napari_segsuite.types import Image, Segmentation, Table
 
 
-def read_segmentation(path: Path, module: Any, axes: str | None = None) -> Segmentation:
+def read_segmentation(path: Path, module: Any, axes: str | None = None, **scene: int | str) -> Segmentation:
     """Read a labels file with the module of its kind; see `napari_segsuite.io.read_segmentation`."""
     record: dict[str, Any] = module.read_record(path)
-    image: Image = module.read_labels(path, axes=axes)
+    image: Image = module.read_labels(path, axes=axes, **scene)
     place = {name: getattr(image, name) for name in PLACE}
     if "c" in image.axes:
         raise InputError(f"file {path} has several channels or colours (axes {image.axes!r}, shape {image.shape})", "one number per pixel for labels")

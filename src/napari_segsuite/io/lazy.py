@@ -35,13 +35,19 @@ class View:
     order : tuple of int or None
     path : Path
         What to name when reading fails.
+    chunks : tuple of int, optional
+        Shape of the pieces in which it is stored, where reading a part of one costs as much as all of it.
     """
 
-    def __init__(self, open_array: Callable[[], Opened], shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, path: Path) -> None:
+    def __init__(
+        self, open_array: Callable[[], Opened], shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, path: Path,
+        chunks: tuple[int, ...] | None = None,
+    ) -> None:  # fmt: skip
         self._open, self._stored_shape, self._order, self._path = open_array, shape, order, path
         self._array: Any = None
         self.dtype = dtype.newbyteorder("=")
         self.shape = tuple(1 if i is None else shape[i] for i in order)
+        self.chunks = None if chunks is None else tuple(1 if i is None else min(chunks[i], shape[i]) for i in order)
 
     @property
     def ndim(self) -> int:

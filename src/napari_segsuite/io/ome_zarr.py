@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_segsuite.errors import InputError
 from napari_segsuite.io import ngff
 from napari_segsuite.io.faults import AGAIN, reading
-from napari_segsuite.io.geometry import PLACE, Described, fields_of, order_of, parse_axes, stem_of
+from napari_segsuite.io.geometry import PLACE, Described, fields_of, order_of, parse_axes, stem_of, unsaid
 from napari_segsuite.io.ids import from_pixels, largest
 from napari_segsuite.io.lazy import Opened, View
 from napari_segsuite.io.record import KEY, affine_of, check_finished, classes_of, segmentation_of
@@ -195,9 +195,7 @@ def _plain_axes(array: zarr.Array[Any], path: Path) -> str:
         return "".join(str(n)[0] for n in names)
     if array.ndim == 2:
         return "yx"
-    found = f"array {path} is a plain zarr array of shape {array.shape} that does not say what its axes are"
-    example = {3: "zyx", 4: "czyx", 5: "tczyx"}.get(array.ndim, "zyx")
-    raise InputError(found, "axes", f"Give them, for example with axes={example!r} (--axes {example}).")
+    raise unsaid(array.shape, f"the plain zarr array {path}")
 
 
 def _element_size(array: Any, letters: str) -> dict[str, tuple[float, str]]:

@@ -1,4 +1,4 @@
-"""Reading TIFF in its dialects: OME-TIFF, ImageJ hyperstacks, tifffile's own, and plain pages.
+"""Reading TIFF in its dialects: OME-TIFF, ImageJ hyperstacks, LSM, tifffile's own, and plain pages.
 
 1. `_series_of` picks the one image that is meant; several without a choice is an error, never the first.
 2. `tiff_check` compares what the file declares with what is there, before anything is allocated.
@@ -20,9 +20,10 @@ import numpy as np
 from napari_segsuite.errors import InputError
 from napari_segsuite.io import tiff_meta
 from napari_segsuite.io.faults import reading
-from napari_segsuite.io.geometry import Described, Size, fields_of, order_of, parse_axes, stem_of
+from napari_segsuite.io.geometry import Described, Size, channel_names, check_plane, fields_of, order_of, parse_axes, stem_of
 from napari_segsuite.io.lazy import Opened, Order, View, arrange
 from napari_segsuite.io.record import affine_of, unpack
+from napari_segsuite.io.scenes import Scene, choose
 from napari_segsuite.io.tiff_check import check_chain, check_series
 from napari_segsuite.io.units import PIXEL
 from napari_segsuite.types import Image
@@ -55,12 +56,10 @@ def read(path: Path, *, axes: str | None = None, scene: int | str | None = None)
         letters, order = order_of(stored, record.get("axes"))
         levels = tuple(_level(path, series, index, k, order) for k in range(len(_levels(series))))
     described = _with_record(described, record)
-    channels = described.channels or (("red", "green", "blue", "alpha") if described.rgb else ())
     n = levels[0].shape[letters.index("c")] if "c" in letters else 0
-    names = tuple(channels[k] if k < len(channels) and channels[k] else f"channel {k}" for k in range(n))
     return Image(
-        levels=levels, channels=names, rgb=described.rgb and "c" in letters, affine=affine_of(record), name=record.get("name") or stem_of(path),
-        source=str(path), **fields_of(letters, described),
+        levels=levels, channels=channel_names(n, described), rgb=described.rgb and "c" in letters, affine=affine_of(record),
+        name=record.get("name") or stem_of(path), source=str(path), **fields_of(letters, described),
     )  # fmt: skip
 
 
@@ -96,18 +95,9 @@ def _series_of(tif: TiffFile, path: Path, scene: int | str | None) -> tuple[int,
     """The one series that is meant, with its number."""
     found = list(enumerate(tif.series))
     images = [(i, s) for i, s in found if s.name.lower() not in _PREVIEWS and not s.keyframe.is_reduced and not s.keyframe.is_mask] or found
-    if not images:
-        raise InputError(f"file {path} holds no image")
-    told = ", ".join(f"{i}: {s.name or 'unnamed'} {s.shape}" for i, s in images[:8]) + (", ..." if len(images) > 8 else "")
-    if scene is None:
-        if len(images) > 1:
-            several, first = f"file {path} holds {len(images)} images ({told})", images[0][0]
-            raise InputError(several, "one of them", f"Choose with scene={first} (--scene {first}).")
-        return images[0]
-    chosen = [(i, s) for i, s in found if str(scene) in (str(i), s.name)]
-    if not chosen:
-        raise InputError(f"file {path} has no image {scene!r}", f"one of {told}")
-    return chosen[0]
+    told = {i: Scene(i, one.name, one.shape) for i, one in found}
+    index = choose([told[i] for i, _ in images], scene, path, list(told.values())).number
+    return index, tif.series[index]
 
 
 def _stored_axes(tif: TiffFile, series: TiffPageSeries, described: Described, record: dict[str, Any], path: Path) -> str:
@@ -118,6 +108,8 @@ def _stored_axes(tif: TiffFile, series: TiffPageSeries, described: Described, re
         raise InputError(f"file {path} has channels and colours (axes {axes}, shape {series.shape})", "one of them", "Split the file by channel.")
     axes = axes.replace("S", "C")
     if record or not unknown:
+        if series.kind == "lsm":
+            check_plane(axes.lower(), path)
         return axes.lower()
     free = [a for a in "ZT" if a not in axes]
     n = series.shape[axes.index(unknown[0])]

@@ -1,4 +1,4 @@
-"""What a TIFF says about its axes: OME-XML, ImageJ's text, or nothing but its resolution tags."""
+"""What a TIFF says about its axes: OME-XML, ImageJ's text, ZEISS's LSM, or nothing but its resolution tags."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 
 from napari_segsuite.errors import InputError
 from napari_segsuite.io.geometry import Described, Size, valid
-from napari_segsuite.io.units import PIXEL, name_of, symbol_of
+from napari_segsuite.io.markup import parsed
+from napari_segsuite.io.units import PIXEL, micrometres, name_of, symbol_of
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -36,6 +37,8 @@ def describe(tif: TiffFile, series: TiffPageSeries, index: int) -> Described:
         return _from_ome(tif, index, _is_rgb(series))
     if tif.is_imagej:
         return _from_imagej(tif, series)
+    if tif.is_lsm:
+        return _from_lsm(tif.lsm_metadata or {})
     sizes = _from_tags(series.keyframe)
     return Described(sizes=sizes, rgb=_is_rgb(series))
 
@@ -50,9 +53,7 @@ def check_xml(tif: TiffFile, path: Path) -> None:
     text = tif.pages.first.description
     if not text.lstrip().startswith("<") or "OME" not in text[:2000]:
         return
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise InputError(f"the OME-XML of {path} defines its own entities", "plain OME-XML", "It may be an attack; export the file again.")
-    names = {e.get("FileName", "") for e in ElementTree.fromstring(text).iter() if e.tag.endswith("}UUID")} - {""}
+    names = {e.get("FileName", "") for e in parsed(text, path, "OME-XML").iter() if e.tag.endswith("}UUID")} - {""}
     outside = sorted(name for name in names if Path(name).name != name or "\\" in name)
     if outside:
         raise InputError(f"the OME-XML of {path} names files in other folders ({outside[0]!r})", "files beside it")
@@ -111,6 +112,14 @@ def _from_imagej(tif: TiffFile, series: TiffPageSeries) -> Described:
     # Channels that ImageJ shows as a composite are separate dyes, even when they are stored like a colour picture.
     rgb = _is_rgb(series) and told.get("mode") not in ("composite", "color", "grayscale")
     return Described(sizes=sizes, channels=_slice_labels(told, series), rgb=rgb)
+
+
+def _from_lsm(told: Mapping[str, Any]) -> Described:
+    """What ZEISS's LSM says; its channels are dyes, also where they are stored like the colours of a picture."""
+    sizes: dict[str, Size] = {a: valid((micrometres(_number(told.get(f"VoxelSize{a.upper()}"))), "micrometer")) for a in "zyx"}
+    sizes["t"] = valid((_number(told.get("TimeIntervall")), "second"))  # spelt so by the format
+    start = {a: micrometres(_number(told.get(f"Origin{a.upper()}"))) for a in "zyx" if sizes[a][1] != PIXEL}
+    return Described(sizes, start, tuple((told.get("ChannelColors") or {}).get("ColorNames", ())))
 
 
 def _from_tags(page: TiffPage) -> dict[str, Size]:

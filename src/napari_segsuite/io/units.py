@@ -40,6 +40,15 @@ def name_of(text: str | None) -> str:
     return word if word in _SYMBOLS else _SPELLINGS.get(word, PIXEL)
 
 
+def micrometres(metres: float) -> float:
+    """A length in micrometres, without the digits that the factor adds.
+
+    >>> micrometres(1e-7), 1e-7 * 1e6
+    (0.1, 0.09999999999999999)
+    """
+    return float(f"{metres * 1e6:.14g}")
+
+
 def symbol_of(name: str) -> str | None:
     """Give OME-XML's symbol of a unit, or None where it has none.
 
