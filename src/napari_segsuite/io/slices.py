@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from napari_segsuite.io.ids import from_pixels
 from napari_segsuite.io.inputs import OURS, module_of
 from napari_segsuite.io.lazy import Opened, View
 from napari_segsuite.io.place import is_remote
+from napari_segsuite.io.planes import Kept
 from napari_segsuite.io.record import classes_of, segmentation_of
 from napari_segsuite.io.table import table_of
 from napari_segsuite.io.units import PIXEL
@@ -106,7 +106,7 @@ def read(folder: Path, along: str, *, axes: str | None = None, labels: bool = Fa
     at = letters.index(along)
     stored = Files(tuple(paths), along, at, axes, first.shape, np.dtype(first.data.dtype), labels)
     shape = (*first.shape[:at], len(paths), *first.shape[at:])
-    data = View(partial(open_files, stored), shape, stored.dtype, tuple(range(len(shape))), folder)
+    data = View(partial(open_files, stored), shape, stored.dtype, tuple(range(len(shape))), folder, (*first.shape[:at], 1, *first.shape[at:]))
     new = {"scale": 1.0, "units": PIXEL, "translate": 0.0}
     made: dict[str, Any] = {name: (*getattr(first, name)[:at], value, *getattr(first, name)[at:]) for name, value in new.items()}
     names = tuple(stem_of(path) for path in paths) if along == "c" else first.channels
@@ -156,8 +156,7 @@ class _Pictures:
     """The files as one array, of which the last read ones are kept, unless they are so large that parts of them are read."""
 
     def __init__(self, stored: Files) -> None:
-        self._stored, self._kept, self._lock = stored, OrderedDict[int, NDArray[Any]](), Lock()
-        self._most = KEPT_BYTES // max(1, int(np.prod(stored.shape, dtype=np.int64)) * stored.dtype.itemsize)
+        self._stored, self._kept = stored, Kept(KEPT_BYTES)
 
     def __getitem__(self, key: tuple[slice, ...]) -> NDArray[Any]:
         at = self._stored.at
@@ -169,22 +168,17 @@ class _Pictures:
         return np.stack(parts, at)
 
     def _part(self, k: int, region: tuple[slice, ...]) -> NDArray[Any]:
-        with self._lock:
-            if k in self._kept:
-                self._kept.move_to_end(k)
-                return self._kept[k][region]
+        stored = self._stored
+        if prod(stored.shape) * stored.dtype.itemsize > KEPT_BYTES:
+            return np.asarray(self._image(k).data[region])
+        return self._kept.get(k, lambda: np.asarray(self._image(k).data))[region]
+
+    def _image(self, k: int) -> Image:
         stored = self._stored
         image = _without(_read(stored.paths[k], stored.axes, stored.labels), stored.along)
         if image.shape != stored.shape or np.dtype(image.data.dtype) != stored.dtype:
             raise InputError(f"file {stored.paths[k]} is {image.shape} {image.data.dtype}", f"{stored.shape} {stored.dtype}, as the first file")
-        if not self._most:
-            return np.asarray(image.data[region])
-        whole = np.asarray(image.data)
-        with self._lock:
-            self._kept[k] = whole
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-        return whole[region]
+        return image
 
 
 def _read(path: Path, axes: str | None, labels: bool) -> Image:
