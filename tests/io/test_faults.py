@@ -223,7 +223,9 @@ def test_sizes_are_written_for_people() -> None:
 
 
 def test_suffixes_that_cannot_be_written_are_named(make_segmentation: Make, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"The suffix of '.*a\.mrc' is not a kind of file that can be written\. Needed: a path ending in \.tif"):
+    with pytest.raises(OutputError, match=r"The suffix of '.*a\.xyz' is not a kind of file that can be written\. Needed: a path ending in \.tif"):
+        write(make_segmentation(), tmp_path / "a.xyz")
+    with pytest.raises(OutputError, match=r"Files ending in \.mrc are read, and not written"):
         write(make_segmentation(), tmp_path / "a.mrc")
     (tmp_path / "a.tif").mkdir()
     with pytest.raises(OutputError, match=r"'.*a\.tif' is a folder\. Needed: a file name"):

@@ -157,12 +157,13 @@ def _measured(plan: Plan, image: Image, spec: ModelSpec) -> Plan:
 def _collect(plan: Plan, image: Image, spec: ModelSpec, chunks: Iterator[Told]) -> Generator[Progress, None, gather.Frames]:
     """Gather chunks, saying how far they are."""
     total = len(places(plan))
-    frames, units = gather.Frames(plan, image, spec, total), 100 * total
+    frames, units, most = gather.Frames(plan, image, spec, total), 100 * total, 0
     for done, labelled in chunks:
         if labelled is not None:
             frames.add(labelled)
         device = frames.tally.device
-        yield Progress(min(int(100 * done), units), units, f"segmenting on {device}" if device else "segmenting")
+        most = max(most, min(int(100 * done), units))  # what a chunk in flight has done is not always known
+        yield Progress(most, units, f"segmenting on {device}" if device else "segmenting")
     return frames
 
 

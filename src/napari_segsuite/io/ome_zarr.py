@@ -16,7 +16,7 @@ from napari_segsuite.io.geometry import PLACE, Described, fields_of, order_of, p
 from napari_segsuite.io.ids import from_pixels, largest
 from napari_segsuite.io.lazy import Opened, View
 from napari_segsuite.io.record import KEY, affine_of, check_finished, classes_of, segmentation_of
-from napari_segsuite.io.store import check_array, check_complete, child, open_node, told
+from napari_segsuite.io.store import check_array, check_complete, child, named, open_node
 from napari_segsuite.io.table import table_of, tidy
 from napari_segsuite.types import Image, Segmentation, Table
 
@@ -175,7 +175,7 @@ def _arranged(arrays: list[Any], letters: str, path: Path) -> tuple[Any, ...]:
     """The arrays themselves where their axes are in our order and their bytes in the machine's, else views of them."""
     _, order = order_of(letters)
     if order == tuple(range(len(letters))) and all(a.dtype.isnative for a in arrays):
-        return tuple(told(a, path) for a in arrays)
+        return tuple(named(a, path) for a in arrays)
     return tuple(View(_Ready(a), a.shape, a.dtype, order, path) for a in arrays)
 
 

@@ -52,7 +52,7 @@ class Confined(LocalStore):
             raise InputError(f"link {self.root / key} leads out of {self.root}", "all of it inside", "Copy what it points to.")
 
 
-class Told(zarr.Array[Any]):
+class Array(zarr.Array[Any]):
     """An array whose damage is told with the name of its store, whoever reads it."""
 
     where: Path
@@ -63,9 +63,9 @@ class Told(zarr.Array[Any]):
             return super().__getitem__(selection)
 
 
-def told(array: zarr.Array[Any], path: Path) -> Told:
+def named(array: zarr.Array[Any], path: Path) -> Array:
     """The same array, which knows what it is called."""
-    made = Told(array._async_array)
+    made = Array(array._async_array)
     object.__setattr__(made, "where", path)  # arrays of zarr are frozen
     return made
 
