@@ -18,9 +18,10 @@ import onnx
 import pytest
 import torch
 
-from napari_segsuite.errors import ModelError, OptionError
+from napari_segsuite.errors import ModelError, OptionError, SegsuiteError
 from napari_segsuite.models import builtin, load_model
 from napari_segsuite.models.foreign import home as models_home
+from napari_segsuite.models.foreign import pickles
 from napari_segsuite.models.foreign.archive import safe_name, unzip
 from napari_segsuite.models.foreign.check import check
 from napari_segsuite.models.foreign.form import Form
@@ -401,7 +402,7 @@ def test_numbers_beside_an_onnx_file_come_along_and_are_checked(tmp_path: Path, 
 @pytest.mark.parametrize("data", [b"", b"hello", b"\xff" * 100])
 def test_what_is_no_onnx_file_is_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(data)
-    with pytest.raises(ModelError, match=r"net\.onnx is not an ONNX file"):
+    with pytest.raises(ModelError, match=r"net\.onnx is (not an ONNX file|empty)"):
         add(str(tmp_path / "net.onnx"), FORM)
 
 
@@ -535,3 +536,39 @@ def test_a_name_that_is_asked_for_is_taken_as_it_is_or_refused(name: str, tmp_pa
     with pytest.raises(OptionError, match="The model's name is"):
         add(str(builtin()["nuclei"]), name=name)
     assert not models_home.installed()
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("http://[bad", r"http://\[bad is no address"),
+        ("/", "model"),
+        ("empty.pth", r"empty\.pth is empty"),
+        ("text.pth", r"text\.pth is no TorchScript file"),
+        ("state.pth", r"state\.pth is a state dict or another pickle of PyTorch, numbers without a network"),
+    ],
+)
+def test_what_is_no_model_is_told_before_anything_is_asked(source: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.pth").touch()
+    Path("text.pth").write_text("half a download")
+    torch.save({"weight": torch.ones(3)}, "state.pth")
+    with pytest.raises(SegsuiteError, match=told):
+        add(source)
+
+
+def test_advice_to_switch_protection_off_is_not_passed_on(tmp_path: Path) -> None:
+    class Harmful:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (print, ("run",))
+
+    torch.save({"network_weights": Harmful()}, tmp_path / "net.pth")
+    with pytest.raises(ModelError, match="it is damaged, or holds more than numbers") as error:
+        pickles.read_numbers(tmp_path / "net.pth")
+    assert "weights_only" not in str(error.value)
+
+
+def test_a_model_of_the_install_has_no_test_of_its_own() -> None:
+    for name in ("nuclei", "otsu"):
+        with pytest.raises(ModelError, match=rf"Model '{name}' came with the install, without test tensors"):
+            check(name)

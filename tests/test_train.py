@@ -202,6 +202,20 @@ def test_masks_without_numbers_are_noticed_and_split_on_request(segsuite: Callab
     assert (told.code, "pieces" in told.out + told.err) == (0, False), told
 
 
+def test_a_mask_is_one_class_and_classes_that_are_nowhere_are_told(tmp_path: Path) -> None:
+    given = {**pairs(tmp_path), "task": "semantic"}
+    for path in (tmp_path / "labels").iterdir():
+        tifffile.imwrite(path, (tifffile.imread(path) > 0).astype(np.uint8) * 255)
+    data = read_data(TrainOptions(**given))
+    assert [c.name for c in data.classes] == ["class 1"]
+    assert data.notices == ("the labels are masks of 0 and 255: the latter is class 1",)
+    assert all(set(np.unique(s.labels)) <= {0, 1} for s in data.samples)
+    path = next((tmp_path / "labels").iterdir())
+    tifffile.imwrite(path, (tifffile.imread(path) > 0).astype(np.uint8) * 7)
+    data = read_data(TrainOptions(**given))
+    assert data.notices[-1].startswith("253 of 255 classes are nowhere in the labels (class 1, class 2, ")
+
+
 def test_splitting_leaves_stuff_and_whole_objects_as_they_are(tmp_path: Path) -> None:
     given = {**pairs(tmp_path, "panoptic"), "task": "panoptic", "classes": TWO}
     whole, parted = (read_data(TrainOptions(**given, split=split)) for split in (False, True))

@@ -12,6 +12,7 @@ from napari_segsuite.engine.layout import Layout
 from napari_segsuite.engine.work import FOLDER, Begun, Work, read_job
 from napari_segsuite.errors import InputError
 from napari_segsuite.io import holds_labels, label_store, read, read_segmentation
+from napari_segsuite.io.faults import reading as open_to
 from napari_segsuite.io.inputs import source_of
 from napari_segsuite.io.ome_zarr import names_of_labels
 from napari_segsuite.io.place import is_folder
@@ -45,6 +46,11 @@ def info(path: Path, scene: int | str | None = None, **reading: Any) -> dict[str
     InputError
         There is nothing that can be read.
     """
+    with open_to(path):
+        return _told(path, scene, reading)
+
+
+def _told(path: Path, scene: int | str | None, reading: dict[str, Any]) -> dict[str, Any]:
     wishes = {"scene": scene, **reading}
     if reading.get("files"):
         from napari_segsuite.io.slices import files_of as files_of_folder

@@ -21,14 +21,28 @@ def voxel_text(scale: Sequence[float], axes: str, units: Sequence[str]) -> str:
 
     >>> voxel_text((1.5, 0.29, 0.26, 0.26), "tzyx", ("second", "micrometer", "micrometer", "micrometer"))
     '0.29 x 0.26 x 0.26 micrometer'
+    >>> voxel_text((1, 0.26, 0.26), "zyx", ("pixel", "micrometer", "micrometer"))
+    '1 pixel x 0.26 micrometer x 0.26 micrometer'
     """
-    return " x ".join(f"{s:g}" for s, a in zip(scale, axes, strict=True) if a in "zyx") + f" {units[-1]}"
+    told = [(s, u) for s, a, u in zip(scale, axes, units, strict=True) if a in "zyx"]
+    if len({u for _, u in told}) > 1:
+        return " x ".join(f"{s:g} {u}" for s, u in told)
+    return " x ".join(f"{s:g}" for s, _ in told) + f" {units[-1]}"
 
 
 _UM = {
     "picometer": 1e-6, "angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4,
     "decimeter": 1e5, "meter": 1e6, "inch": 25400.0,
 }  # fmt: skip
+
+
+def um_in(unit: str) -> float:
+    """Micrometres in a unit of length; 0 where it is none.
+
+    >>> um_in("nanometer"), um_in("pixel")
+    (0.001, 0.0)
+    """
+    return _UM.get(unit, 0.0)
 
 
 def pixel_size_um(axes: str, scale: Sequence[float], units: Sequence[str]) -> tuple[float, ...] | None:

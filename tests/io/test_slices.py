@@ -18,7 +18,9 @@ from PIL import Image as Picture
 from napari_segsuite import SegsuiteError, read, read_segmentation, segment
 from napari_segsuite.errors import InputError, OptionError
 from napari_segsuite.io import slices
+from napari_segsuite.io.geometry import sized
 from napari_segsuite.synthetic import nuclei
+from napari_segsuite.types import Image
 
 Array = NDArray[Any]
 
@@ -167,6 +169,53 @@ def test_what_does_not_belong_is_named(spoil: Callable[[Path], None], told: str,
     spoil(put(tmp_path / "stack", volume))
     with pytest.raises(InputError, match=told):
         read(tmp_path / "stack", files="z")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("z-2", "z-1", "z0", "z1"), ("z0.25", "z0.5", "z0.75", "z1.0"), ("cell-8", "cell-9", "cell-10", "cell-11"), ("3h 1", "3h 2", "4h 3", "4h 4")],
+)  # fmt: skip
+def test_numbers_are_signed_and_decimal_where_they_are(names: tuple[str, ...], volume: Array, tmp_path: Path) -> None:
+    folder = put(tmp_path / "stack", volume[:4], "{}.tif")
+    for k, name in enumerate(names):
+        (folder / f"{k}.tif").rename(folder / f"{name}.tif")
+    np.testing.assert_array_equal(np.asarray(read(folder, files="z").data), volume[:4])
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("i_z0_c0", "i_z0_c1", "i_z1_c0", "i_z1_c1"), r"differ in 2 numbers, such as i_z0_c0\.tif and i_z1_c1\.tif"),
+        (("a1", "a2", "a3", "Thumbs"), r"Thumbs\.tif is not called as the others are, such as a"),
+    ],
+)
+def test_names_that_are_no_row_of_numbers_are_refused(names: tuple[str, ...], told: str, volume: Array, tmp_path: Path) -> None:
+    folder = put(tmp_path / "stack", volume[:4], "{}.tif")
+    for k, name in enumerate(names):
+        (folder / f"{k}.tif").rename(folder / f"{name}.tif")
+    with pytest.raises(InputError, match=told):
+        read(folder, files="z")
+
+
+def test_pixels_of_other_sizes_are_no_slices_of_one_image(volume: Array, tmp_path: Path) -> None:
+    folder = put(tmp_path / "stack", volume[:3])
+    tifffile.imwrite(folder / "s001.tif", volume[1], resolution=(2e4, 2e4), resolutionunit="CENTIMETER")
+    with pytest.raises(InputError, match=r"s001\.tif says another size of its pixels than s000\.tif"):
+        read(folder, files="z")
+
+
+def test_a_position_stays_where_it_is_when_voxels_get_a_size() -> None:
+    pixels = np.zeros((4, 5), np.uint8)
+    for unit, scale, at, moved in (
+        ("nanometer", 40.0, 400.0, 0.4),
+        ("micrometer", 2.0, 7.0, 7.0),
+        ("pixel", 1.0, 3.0, 1.5),
+        ("millimeter", 1.0, 2.0, 2000.0),
+    ):
+        image = Image((pixels,), axes="yx", scale=(scale, scale), units=(unit, unit), translate=(at, -at), name="a")
+        found = sized(image, (0.5,))
+        assert found.scale == (0.5, 0.5)
+        assert found.translate == pytest.approx((moved, -moved))
 
 
 def test_numbers_that_follow_no_rule_are_only_an_order(volume: Array, tmp_path: Path) -> None:

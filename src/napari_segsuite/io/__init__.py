@@ -27,6 +27,7 @@ from napari_segsuite.io.inputs import (
     sidecars_of,
     source_of,
     takes_scene,
+    writable,
 )
 from napari_segsuite.io.place import is_remote, make_folder, place, remove
 from napari_segsuite.types import Image, Segmentation
@@ -180,7 +181,7 @@ def write(thing: Image | Segmentation, path: str | PathLike[str], *, overwrite: 
     path = place(path)
     name = module_of(path)
     if name is None:
-        raise OutputError(f"the suffix of {str(path)!r} is not a kind of file that can be written", f"a path ending in {known()}")
+        raise OutputError(f"the suffix of {str(path)!r} is not a kind of file that can be written", f"a path ending in {writable()}")
     if name != "ome_zarr" and path.is_dir():
         raise OutputError(f"{str(path)!r} is a folder", "a file name")
     check_written(path)

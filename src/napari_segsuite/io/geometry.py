@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from napari_segsuite.errors import InputError, OptionError
 from napari_segsuite.io.lazy import Order
 from napari_segsuite.io.units import PIXEL
+from napari_segsuite.sizes import um_in
 from napari_segsuite.types import AXES, SPATIAL, Image, Segmentation
 
 PLACE = ("axes", "scale", "units", "translate")
@@ -110,6 +111,12 @@ def channel_names(n: int, described: Described) -> tuple[str, ...]:
     return tuple(told[k] if k < len(told) and told[k] else f"channel {k}" for k in range(n))
 
 
+def _moved(at: float, old: float, unit: str, new: float) -> float:
+    """A position in micrometres: where it was, or, of one in pixels, the same pixel."""
+    um = um_in(unit)
+    return at * um if um else at / old * new
+
+
 def sized(image: Placed, voxel_um: Sequence[float]) -> Placed:
     """The same image or labels with voxels of another size.
 
@@ -135,8 +142,8 @@ def sized(image: Placed, voxel_um: Sequence[float]) -> Placed:
     size_of = dict(zip(spatial, sizes, strict=True))
     scale = tuple(size_of.get(a, s) for a, s in zip(image.axes, image.scale, strict=True))
     units = tuple("micrometer" if a in size_of else u for a, u in zip(image.axes, image.units, strict=True))
-    # A place in the world is kept where it is one; in pixels it would mean another.
-    kept = tuple(at if before == after else 0.0 for at, before, after in zip(image.translate, image.units, units, strict=True))
+    old = zip(image.axes, image.translate, image.scale, image.units, strict=True)
+    kept = tuple(_moved(at, before, unit, size_of[a]) if a in size_of else at for a, at, before, unit in old)
     return replace(image, scale=scale, units=units, translate=kept)
 
 

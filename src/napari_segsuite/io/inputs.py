@@ -101,6 +101,13 @@ def known() -> str:
     return ", ".join(suffix for suffixes in MODULES.values() for suffix in suffixes)
 
 
+def writable() -> str:
+    """The suffixes that can be written, for messages."""
+    return ", ".join(
+        s for module, suffixes in MODULES.items() for s in suffixes if module not in UNWRITTEN and s not in (*UNWRITTEN_SUFFIXES, *READ_ONLY)
+    )
+
+
 def sidecars_of(labels: str | Path) -> dict[str, Path]:
     """The table and the run's record that lie beside a labels file: ``segments`` and ``run``.
 

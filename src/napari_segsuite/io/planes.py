@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -19,7 +19,7 @@ from napari_segsuite.io.bulk import HARMLESS_BYTES, LAZY_BYTES
 from napari_segsuite.io.faults import AGAIN, size_text
 from napari_segsuite.io.geometry import Described, channel_names, fields_of, order_of, parse_axes, stem_of
 from napari_segsuite.io.lazy import Opened, View
-from napari_segsuite.types import Image
+from napari_segsuite.types import SPATIAL, Image
 
 Box = tuple[int, int, int, int]
 """First row, the row after the last, first column, the column after the last."""
@@ -150,6 +150,11 @@ def to_image(levels: Sequence[Stored], letters: str, described: Described, path:
         Their axes as a user has them.
     """
     stored = parse_axes(axes, levels[0].shape, path) if axes else letters
+    # Lengths belong to what is stored, whatever it is called.
+    was = {new: old for new, old in zip(stored, letters, strict=True) if new in SPATIAL and old in SPATIAL}
+    sizes = {**described.sizes, **{new: described.sizes[old] for new, old in was.items() if old in described.sizes}}
+    moved = {**described.translate, **{new: described.translate[old] for new, old in was.items() if old in described.translate}}
+    described = replace(described, sizes=sizes, translate=moved)
     found, order = order_of(stored)
     views = tuple(View(one.opening, one.shape, one.dtype, order, path, one.chunks) for one in levels)
     n = views[0].shape[found.index("c")] if "c" in found else 0

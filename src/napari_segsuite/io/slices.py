@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import partial
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ ALONG = {"z": "slices", "t": "time points", "c": "channels"}
 """Axis -> what its files are."""
 KINDS = ("tiff", "raster")
 """Modules whose files may be slices."""
+_NUMBER = r"\d+(?:\.\d+)?"
 KEPT_BYTES = 2**28
 """Of pictures that are kept after reading."""
 
@@ -101,6 +105,8 @@ def read(folder: Path, along: str, *, axes: str | None = None, labels: bool = Fa
     heads = [_head(path) for path in paths]
     if odd := next((k for k, head in enumerate(heads) if head != heads[0]), None):
         told = [f"{paths[k].name} is {' x '.join(map(str, heads[k][0]))} {heads[k][1]}" for k in (0, odd)]
+        if heads[odd][:2] == heads[0][:2]:
+            raise InputError(f"in folder {folder}, {paths[odd].name} says another size of its pixels than {paths[0].name}", "the same in all files")
         raise InputError(f"in folder {folder}, {told[0]} and {told[1]}", "pictures of one shape and type")
     letters = "".join(a for a in AXES if a in {*first.axes, along})
     at = letters.index(along)
@@ -141,10 +147,7 @@ def files_of(folder: Path, along: str, *, labels: bool = False) -> list[Path]:
     suffixes = sorted({p.suffix.lower() for p in found})
     if len(suffixes) > 1:
         raise InputError(f"folder {folder} holds files ending in {' and '.join(suffixes)}", "one kind", "Put what belongs together into a folder.")
-    ordered = sorted(found, key=lambda p: _parts(p.stem))
-    if along != "c":
-        _check_numbers(ordered, folder)
-    return ordered
+    return sorted(found, key=lambda p: _parts(p.stem)) if along == "c" else _in_order(found, folder)
 
 
 def open_files(stored: Files) -> Opened:
@@ -198,18 +201,20 @@ def _without(image: Image, axis: str) -> Image:
     return replace(image, levels=(image.data[key],), axes=image.axes.replace(axis, ""), channels=channels, affine=None, **kept)
 
 
-def _head(path: Path) -> tuple[tuple[int, ...], str]:
-    """Shape and type of a picture as its file declares them."""
+def _head(path: Path) -> tuple[tuple[int, ...], str, str]:
+    """Shape, type and resolution of a picture as its file declares them."""
     with reading(path):
         if module_of(path) == "tiff":
             from tifffile import TiffFile
 
             with TiffFile(path) as tif:
-                return tuple(tif.pages.first.shape), str(tif.pages.first.dtype)
+                page = tif.pages.first
+                sizes = tuple(page.tags[name].value for name in ("XResolution", "YResolution", "ResolutionUnit") if name in page.tags)
+                return tuple(page.shape), f"{page.dtype}", str(sizes)
         import PIL.Image
 
         with PIL.Image.open(path) as picture:
-            return (picture.height, picture.width), picture.mode
+            return (picture.height, picture.width), picture.mode, ""
 
 
 def _parts(name: str) -> list[tuple[int, int, str]]:
@@ -221,21 +226,46 @@ def _parts(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.findall(r"\d+|\D+", name)]
 
 
-def _check_numbers(paths: Sequence[Path], folder: Path) -> None:
+def _in_order(paths: Sequence[Path], folder: Path) -> list[Path]:
+    """Put files in the order of the number in which their names differ, whole or decimal, which may be negative.
+
+    Raises
+    ------
+    InputError
+        Names differ in something else, or in several numbers; or one is missing by its number.
+    """
+    signs = len({re.sub(_NUMBER, "0", p.stem) for p in paths}) > 1  # where some names have a dash and others none, it is a sign
+    pattern = "-?" + _NUMBER if signs else _NUMBER
+    texts = Counter(re.sub(pattern, "0", p.stem) for p in paths)
+    usual = next(iter(sorted(texts, key=lambda text: -texts[text])))
+    if odd := [p.name for p in paths if re.sub(pattern, "0", p.stem) != usual]:
+        like = next(p.name for p in paths if re.sub(pattern, "0", p.stem) == usual)
+        found = f"in folder {folder}, {odd[0]} is not called as the others are, such as {like}"
+        raise InputError(found, "names that differ in a number only", "Put what does not belong into another folder.")
+    numbers = [tuple(map(Decimal, re.findall(pattern, p.stem))) for p in paths]
+    changing = [k for k in range(len(numbers[0])) if len({row[k] for row in numbers}) > 1]
+    alone = [k for k in changing if len({row[k] for row in numbers}) == len(paths)]
+    if len(paths) > 1 and not alone:
+        order = sorted(paths, key=lambda p: _parts(p.stem))
+        found = f"the names in folder {folder} differ in {len(changing) or 'no'} numbers, such as {order[0].name} and {order[-1].name}"
+        raise InputError(found, "one number that is different in each", "Put the files of each channel or position into a folder of its own.")
+    by = alone[-1] if alone else 0
+    rows = sorted(zip(numbers, paths, strict=True), key=lambda pair: pair[0][by] if alone else Decimal(0))
+    if alone:
+        _check_numbers([row[by] for row, _ in rows], [path for _, path in rows], folder)
+    return [path for _, path in rows]
+
+
+def _check_numbers(numbers: Sequence[Decimal], paths: Sequence[Path], folder: Path) -> None:
     """Complain about a file that is missing by its number: what is left out would be taken for closer together."""
-    shapes = {re.sub(r"\d+", "0", p.stem) for p in paths}
-    numbers = np.array([[int(n) for n in re.findall(r"\d+", p.stem)] for p in paths], object) if len(shapes) == 1 else np.zeros((0, 0), object)
-    changing = [column for column in numbers.T if len(set(column.tolist())) > 1]
-    if len(changing) != 1 or len(paths) < 3:
+    steps = [b - a for a, b in pairwise(numbers)]
+    if len(steps) < 2 or any(step % min(steps) for step in steps):
         return
-    steps = np.diff(changing[0])
-    least = int(min(steps))
-    if least == 0 or any(step % least for step in steps) or max(steps) == least:
-        return
+    least = min(steps)
     holes = [k for k, step in enumerate(steps) if step != least]
-    if 2 * len(holes) > len(steps):
+    if not holes or 2 * len(holes) > len(steps):
         return
-    shown = [f"{steps[k] // least - 1} between {paths[k].name} and {paths[k + 1].name}" for k in holes[:4]]
+    shown = [f"{int(steps[k] / least) - 1} between {paths[k].name} and {paths[k + 1].name}" for k in holes[:4]]
     told = "; ".join([*shown, "..."] if len(holes) > 4 else shown)
     do = "Copy them too; or, if it is what there is, number the files anew, or put those before and after the gap into folders of their own."
     raise InputError(f"files are missing in folder {folder}, by their numbers: {told}", "all of them", do)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,30 @@ def found(labels: Sequence[Segmentation], task: str) -> tuple[Class, ...]:
             f"the label files have ids up to {top}", "class ids up to 255 for the task semantic", "If the ids are objects, use --task instance."
         )
     return tuple(Class(k, f"class {k}", COLORS[(k - 1) % len(COLORS)], countable=False) for k in range(1, top + 1))
+
+
+def masks(labels: list[Segmentation], task: str) -> tuple[list[Segmentation], list[str]]:
+    """Labels whose one number is not 1, such as masks of 0 and 255, as labels of class 1, where the task is classes and the files name none.
+
+    Returns
+    -------
+    list of Segmentation, list of str
+        The second says what was done.
+    """
+    if task != "semantic" or any(map(is_told, labels)):
+        return labels, []
+    ids = {int(i) for one in labels for i in np.unique(one.labels)} - {0}
+    if len(ids) != 1 or ids == {1}:
+        return labels, []
+    made = [replace(one, labels=(one.labels != 0).astype(np.uint8)) for one in labels]
+    return made, [f"the labels are masks of 0 and {ids.pop()}: the latter is class 1"]
+
+
+def absent(classes: Sequence[Class], there: Collection[int]) -> str:
+    """What to say of classes that no voxel has; empty where all are there."""
+    names = [c.name for c in classes if c.id not in there]
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"{len(names)} of {len(classes)} classes are nowhere in the labels ({shown}): are these the numbers of classes?" if names else ""
 
 
 def is_told(labels: Segmentation) -> bool:

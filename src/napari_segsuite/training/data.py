@@ -115,11 +115,14 @@ def read_data(options: TrainOptions) -> Data:
     images = [_image(path, options.axes) for path, _ in found]
     labels = [_labels(path, image, options.axes) for (_, path), image in zip(found, images, strict=True)]
     _check_alike(images)
+    labels, masks = kinds.masks(labels, options.task) if not options.classes else (labels, [])
     classes = kinds.parse(options.classes, options.task) if options.classes else kinds.found(labels, options.task)
     files = tuple(tuple(_samples(image, truth, classes, options.split)) for image, truth in zip(images, labels, strict=True))
     data = _in_common(files, images, classes)
-    told = scattered.notice((s.name, s.labels, _things(s.class_of, classes)) for s in data.samples)
-    data = replace(data, notices=(*data.notices, told)) if told else data
+    told = [*masks, scattered.notice((s.name, s.labels, _things(s.class_of, classes)) for s in data.samples)]
+    if not options.classes:
+        told.append(kinds.absent(classes, {kind for s in data.samples for kind in s.class_of.values()}))
+    data = replace(data, notices=(*data.notices, *filter(None, told)))
     if not any(sample.class_of for sample in data.samples):
         raise InputError(f"all label files in {options.labels} are empty", "labels above 0", "Check that they are the labels of these images.")
     return data

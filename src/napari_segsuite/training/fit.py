@@ -213,10 +213,19 @@ def _groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 def _save(folder: Path, state: Mapping[str, Any]) -> None:
     """Replace the checkpoint only when the new one is safely on disk."""
     part = folder / "checkpoint.pt.part"
-    with part.open("wb") as file:
-        torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with part.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+    except RuntimeError as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error.__context__, KeyboardInterrupt):  # torch closes its archive, fails at that, and hides what had stopped it
+            raise error.__context__ from None
+        raise
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     part.replace(folder / "checkpoint.pt")
 
 

@@ -184,7 +184,10 @@ def download(url: str, into: Path, sha256: str = "", show: Show | None = None) -
     except (ImportError, RuntimeError) as error:
         raise MissingExtra(f"downloading {url}", "imports") from error
 
-    name = safe_name(PurePosixPath(unquote(urlsplit(url).path)).name or "package", url)
+    try:
+        name = safe_name(PurePosixPath(unquote(urlsplit(url).path)).name or "package", url)
+    except ValueError as error:
+        raise ModelError(f"{url} is no address: {error}", "https://...") from error
     pooch.get_logger().setLevel("ERROR")
     try:
         got = pooch.retrieve(url, f"sha256:{sha256}" if sha256 else None, name, into, downloader=_Downloader(show))

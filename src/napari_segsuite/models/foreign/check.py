@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_segsuite.errors import ModelError
+from napari_segsuite.models import CLASSICAL, builtin
 from napari_segsuite.models.foreign import home, rdf
 from napari_segsuite.models.foreign.archive import Show, is_url, naming, package_at
 from napari_segsuite.models.foreign.home import SAY_SO
@@ -83,6 +84,9 @@ def check(source: str, *, tolerance: float = 1e-4, weights: str = "", trusted: b
             raise ModelError(f"model {source!r} came without test tensors", "a BioImage.IO package, which has some")
         package = rdf.read_package(there[source] / spec.net["description"])
         return _checked(package, source, spec.net, there[source], tolerance)
+    if source in {*builtin(), *CLASSICAL} and not Path(source).exists():
+        do = f"Its figures: `segsuite models show {source}`."
+        raise ModelError(f"model {source!r} came with the install, without test tensors", "a BioImage.IO package, which has some", do)
     with found(source, "", show) as path, tempfile.TemporaryDirectory(prefix="segsuite-") as made:
         package = rdf.read_package(path if path.is_file() else rdf.find(path))
         chosen, new = package.chosen(weights), Path(made)

@@ -39,9 +39,9 @@ def read_numbers(path: Path) -> Any:
     try:
         return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ModelError(
-            f"{path} cannot be read as numbers only: {line(error)}", "a state dict, as torch.save(network.state_dict(), path)"
-        ) from error
+        # What torch says of this advises to switch the protection off.
+        why = "it is damaged, or holds more than numbers" if "weights_only" in str(error) else line(error)
+        raise ModelError(f"{path} cannot be read as numbers only: {why}", "a state dict, as torch.save(network.state_dict(), path)") from error
 
 
 def weights_in(told: Any, path: Path, places: tuple[str, ...] = NESTED) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from napari_segsuite.models.foreign import home, members, rdf
 from napari_segsuite.models.foreign.archive import Show, inside, is_url, naming, package_at, sha256_of
 from napari_segsuite.models.foreign.described import Described, Parted
 from napari_segsuite.models.foreign.form import Form, overlaid, read_form
-from napari_segsuite.models.foreign.network import SUFFIXES, needs, opened, shapes
+from napari_segsuite.models.foreign.network import SUFFIXES, check_kind, needs, opened, shapes
 from napari_segsuite.models.foreign.sources import PACKAGE, copy, found, gathered, net_of, tests_of
 from napari_segsuite.models.prompts import SAM
 from napari_segsuite.types import ModelSpec
@@ -65,7 +65,7 @@ def add(
         Says what is wrong with it, what it lacks, or why it is not trusted.
     """
     with found(source, sha256, show) as path:
-        beside = path.with_suffix(".json")
+        beside = path.with_suffix(".json") if path.name else path
         said = read_form(form) if form else read_form(beside) if path.is_file() and path.suffix in SUFFIXES and beside.is_file() else Form()
         origin = source if is_url(source) else ""
         home.home().mkdir(parents=True, exist_ok=True)
@@ -227,8 +227,11 @@ def _from_file(path: Path, form: Form, new: Path, trusted: bool) -> ModelSpec:
             f"a folder or zip file of a package, a description (.yaml), a file ending in {', '.join(SUFFIXES)}, or weights of Cellpose or SAM",
             "Of StarDist, add the folder that it is in." if path.suffix.lower() in (".h5", ".hdf5") else "",
         )
-    draft = of_form(form, path.name)
     kind = SUFFIXES[path.suffix.lower()]
+    if not path.stat().st_size:
+        raise ModelError(f"{path} is empty", "a file of a network", "Get it again.")
+    check_kind(kind, path)  # before anything is asked of the user
+    draft = of_form(form, path.name)
     copy(path, new / PACKAGE / path.name)
     for other in needs(kind, path):
         copy(other, new / PACKAGE / other.relative_to(path.parent))
