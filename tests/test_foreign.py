@@ -398,6 +398,14 @@ def test_what_a_form_lacks_is_asked_for(name: str, tmp_path: Path, home: Path) -
     assert not list(home.glob("*"))
 
 
+def test_a_softmax_of_one_channel_is_refused_and_of_one_among_several_is_not(tmp_path: Path) -> None:
+    """The one is 1 everywhere."""
+    form = Form(axes="yx", normalize="none", activation="softmax", classes=("1:a",), outputs=("semantic=0:0",))
+    with pytest.raises(OptionError, match="makes 1 of everything where there is one channel"):
+        add(str(onnx_model(tmp_path / "one.onnx", np.ones((1, 1, 1, 1)))), form)
+    assert add(str(onnx_model(tmp_path / "three.onnx", np.ones((3, 1, 1, 1)))), form).name == "three"
+
+
 @pytest.mark.parametrize(
     "said", [{"axes": "xy"}, {"tile": 5}, {"tile": ["a"]}, {"normalize": "zscore"}, {"normalize": "percentiles:9"}, {"fixed": 1}]
 )

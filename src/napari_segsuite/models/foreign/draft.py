@@ -293,7 +293,7 @@ def _map(
     activation = form.activation or outputs[number]["activation"]
     if not activation and head.kind in ("logits", "probability"):
         raise OptionError(f"it is not said what makes probabilities of output {number}", "--activation softmax, argmax, sigmoid or none")
-    if head.name == "semantic" and channels == 1 and activation in ("softmax", "argmax"):
+    if head.name == "semantic" and counts[number] == 1 and activation in ("softmax", "argmax"):
         raise OptionError(f"the activation is {activation}, which makes 1 of everything where there is one channel", "sigmoid, or none")
     if head.kind == "probability" and activation in ("softmax", "argmax"):
         activation = "sigmoid"
