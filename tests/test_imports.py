@@ -63,14 +63,14 @@ LIGHT = (
 HEAVY = (
     *named("codecs", "boundaries centers compass flows instances objects paste pieces places prototypes runs semantic stars suppress targets"),
     *named("engine", "chunk"),
-    *named("models", "folder nets parts torch_model"),
+    *named("models", "folder nets parts queries torch_model"),
     *named(
         "models.foreign",
         "built bundle cellpose cellpose_net cellpose_sam check described draft grid join mask2former members model network nnunet oneformer pickles "
         "pretrained processing queries sam sam_file sam_masks sam_prompts segformer sources stardist stardist_net store totalsegmentator universal "
         "whole",
     ),
-    *named("models.families", "detection headed monai smp")[1:],
+    *named("models.families", "detection headed monai smp transformers")[1:],
     *named("training", "appraise augment card data design fit job losses nuclei nuclei3d recipe record samples shapes volumes"),
 )
 VIEWER = (

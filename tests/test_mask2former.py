@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from napari_segsuite import load_model, load_spec, segment
 from napari_segsuite.errors import MissingExtra, ModelError, OptionError
-from napari_segsuite.models.foreign import mask2former, queries
+from napari_segsuite.models import queries
+from napari_segsuite.models.foreign import mask2former
 from napari_segsuite.models.foreign.form import Form
 from napari_segsuite.models.foreign.mask2former_net import NETWORK
 from napari_segsuite.models.foreign.store import add

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from napari_segsuite.models import families
 from napari_segsuite.models.families.detection import Detector
 from napari_segsuite.models.families.headed import Headed
+from napari_segsuite.models.families.transformers import Universal
 
 _CONV: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORM: dict[int, type[nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -143,7 +144,7 @@ class ResUNet(nn.Module):
 
 
 NETS = ("resunet", *families.FAMILIES)
-Net = ResUNet | Headed | Detector
+Net = ResUNet | Headed | Detector | Universal
 """What all have: `dims`, `multiple`, `memory_format`, and heads by name."""
 
 

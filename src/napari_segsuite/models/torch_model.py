@@ -32,7 +32,7 @@ class TorchModel:
     precision : torch.dtype, optional
         Of the computation; by default the fastest that the device has.
     activation : callable, optional
-        Makes a head's map of its raw output; by default `activate`.
+        Makes a head's map of its raw output; by default the network's own ``activation``, or `activate`.
 
     Notes
     -----
@@ -60,7 +60,8 @@ class TorchModel:
         layout = getattr(net, "memory_format", torch.contiguous_format)
         self.layout: torch.memory_format = layout if self.device.type != "mps" else torch.contiguous_format
         self.precision = precision or precision_of(self.device)
-        self.activation = activation or activate
+        own: Any = getattr(net, "activation", activate)
+        self.activation: Callable[[Head, Tensor], Tensor] = activation or own
         self.net = net.eval().requires_grad_(False).to(self.device).to(memory_format=self.layout)
         self.notices: list[str] = []
 

@@ -14,6 +14,8 @@ from napari_segsuite.codecs.stars import LONGEST
 from napari_segsuite.errors import ModelError, OptionError
 from napari_segsuite.models import load_model
 from napari_segsuite.models.families import SIZES as OTHERS
+from napari_segsuite.models.families.detection import Detector
+from napari_segsuite.models.families.transformers import Universal
 from napari_segsuite.models.nets import Net, ResUNet, build
 from napari_segsuite.models.torch_model import TorchModel
 from napari_segsuite.training.data import Data, Sample
@@ -32,8 +34,6 @@ WIDTHS: Mapping[tuple[str, int], Mapping[str, list[int]]] = {
 CROP = {2: (128, 128), 3: (32, 64, 64)}
 CORE = {2: (1024, 1024), 3: (96, 192, 192)}
 """About what a tile keeps when its context is thrown away."""
-SEEN = 32
-"""Voxels around an object that a network which answers with whole objects should see."""
 NARROWEST = 4
 """No level of the network sees a crop with fewer voxels along an axis that it pools."""
 
@@ -119,12 +119,14 @@ def design(options: TrainOptions, data: Data, train: Sequence[Sample], name: str
     notices = list(data.notices)
     if start is not None:
         notices += _begin(net, start)
+    lengths = _codec_options(options.codec_name, objects)
+    context, tile = grid(net, lengths.get("longest", 0))
+    if isinstance(net, Universal):  # which learns where in a tile to look
+        usual = tuple(min(n, s) for n, s in zip(tile, shape, strict=True))
     crop = _crop(options, net.multiple, usual, train)
     if options.batch == 1 and crop == net.multiple:  # of one number there is no variance
         found = f"crop is {crop} with 1 crop per step, of which the network's deepest level sees a single voxel"
         raise OptionError(found, "two at least", "Choose a larger --batch or --crop.")
-    lengths = _codec_options(options.codec_name, objects)
-    context, tile = grid(net, lengths["longest"] if options.codec_name == "objects" and lengths else 0)
     spec = ModelSpec(
         name=name,
         axes=data.axes,
@@ -178,7 +180,8 @@ def grid(net: Net, longest: int = 0) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """
     part = 1 if net.dims == 2 else 4
     wanted, core = ([-(-r // part) for r in net.reach], CORE[net.dims]) if isinstance(net, ResUNet) else (net.context, net.core)
-    context = tuple(-(-max(c, longest + SEEN if longest else 0) // m) * m for c, m in zip(wanted, net.multiple, strict=True))
+    least = longest + net.seen if isinstance(net, Detector | Universal) and longest else 0
+    context = tuple(-(-max(c, least) // m) * m for c, m in zip(wanted, net.multiple, strict=True))
     tile = tuple(2 * c + -(-n // m) * m for c, n, m in zip(context, core, net.multiple, strict=True))
     return context, tile
 
@@ -207,14 +210,14 @@ def _kwargs(
     options: TrainOptions, data: Data, heads: Sequence[Head], start: TorchModel | None, crop: Sequence[int], objects: Objects
 ) -> dict[str, Any]:
     """What the network is built with: as the model to begin with, or by its size and the shape of the voxels."""
-    outputs = {head.name: head.channels for head in heads}
+    outputs, things = {head.name: head.channels for head in heads}, [c.id for c in data.classes if c.countable]
     if start is not None:
-        return {**start.spec.net["kwargs"], "heads": outputs}
-    more: dict[str, Any] = {}
-    if options.detects:
+        own = {"kinds": things} if "kinds" in start.spec.net["kwargs"] else {}
+        return {**start.spec.net["kwargs"], "heads": outputs, **own}
+    more: dict[str, Any] = {"kinds": things} if options.detects else {}
+    if options.family == "maskrcnn":
         # The middle one of five sizes of anchors is that of usual objects; no smaller ones than the network can see.
-        smallest = int(np.clip(2 ** round(np.log2((objects.diameter or 32) / 2)), 8, 64))
-        more = {"kinds": [c.id for c in data.classes if c.countable], "smallest": smallest}
+        more["smallest"] = int(np.clip(2 ** round(np.log2((objects.diameter or 32) / 2)), 8, 64))
     if len(crop) != len(data.axes):
         raise OptionError(f"crop has {len(crop)} numbers", f"{len(data.axes)}, one per spatial axis ({', '.join(data.axes)})")
     return {"dims": len(data.axes), "in_channels": len(data.channels), "heads": outputs, **_size(options.net_name, data, crop), **more}

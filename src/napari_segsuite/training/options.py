@@ -32,7 +32,7 @@ class TrainOptions(Wishes):
     net: str | None = option(
         None,
         "resunet-tiny, resunet-small (also: resunet) or resunet-base; empty: resunet-small, or that of --init. Of other libraries: "
-        + "; ".join(f"{', '.join(families.names(extra))} (extra {extra})" for extra in ("smp", "monai", "detection"))
+        + "; ".join(f"{', '.join(families.names(extra))} (extra {extra})" for extra in ("smp", "monai", "detection", "transformers"))
         + "; a larger one of each is called NAME-base",
     )
     codec: str | None = option(
@@ -59,12 +59,22 @@ class TrainOptions(Wishes):
     @property
     def codec_name(self) -> str:
         """The wished codec, or the network's, or the task's."""
-        return self.codec or ("objects" if self.detects else CODEC[self.task])
+        return self.codec or (self.own_codec if self.detects else CODEC[self.task])
+
+    @property
+    def own_codec(self) -> str:
+        """The codec of networks that answer with whole objects; some of them do without where the task has none."""
+        return "semantic" if self.task == "semantic" else "objects"
 
     @property
     def detects(self) -> bool:
         """Whether the wished network answers with whole objects."""
-        return (self.net or "").partition("-")[0] in families.DETECTORS
+        return self.family in families.DETECTORS
+
+    @property
+    def family(self) -> str:
+        """The wished network without its size."""
+        return (self.net or "").partition("-")[0]
 
     @property
     def net_name(self) -> str | None:
@@ -91,11 +101,13 @@ def check(options: TrainOptions) -> None:
         families.check(options.net_name.partition("-")[0])
     if options.codec_name not in NAMES:
         raise OptionError(f"there is no codec {options.codec!r}", f"one of {', '.join(NAMES)}")
-    if (options.codec_name == "objects") != options.detects and options.init is None:
-        found = f"network {options.net or 'resunet-small'} with the codec {options.codec_name}"
-        raise OptionError(found, f"the codec objects with {' or '.join(families.DETECTORS)}, and another with other networks")
-    if options.detects and options.task == "semantic":
+    if options.detects and options.task == "semantic" and options.family not in families.UNIVERSAL:
         raise OptionError(f"network {options.net} finds objects, and the task is semantic", "the task instance or panoptic", "Choose another --net.")
+    fits = options.codec_name == options.own_codec if options.detects else options.codec_name != "objects"
+    if not fits and options.init is None:
+        found = f"network {options.net or 'resunet-small'} with the codec {options.codec_name}"
+        those = families.UNIVERSAL if options.task == "semantic" else families.DETECTORS
+        raise OptionError(found, f"the codec {options.own_codec} with {' or '.join(those)}, and another than objects with other networks")
     if options.crop and min(options.crop) < 1:
         raise OptionError(f"crop is {options.crop}", "at least 1 voxel along every axis")
     if options.classes:

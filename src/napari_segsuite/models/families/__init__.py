@@ -16,6 +16,7 @@ from napari_segsuite.errors import MissingExtra
 if TYPE_CHECKING:
     from napari_segsuite.models.families.detection import Detector
     from napari_segsuite.models.families.headed import Headed
+    from napari_segsuite.models.families.transformers import Universal
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ FAMILIES: Mapping[str, Family] = {
     "segresnet": Family(*_MONAI, 1e-3),
     "dynunet": Family(*_MONAI, 1e-3),
     "maskrcnn": Family("detection", ("torchvision.models.detection",), 5e-4),
+    "mask2former": Family("transformers", ("transformers",), 1e-3),
     "swinunetr": Family("monai", ("monai.networks.nets", "einops"), 5e-4),  # MONAI itself asks for einops only when the network runs
 }
 SIZES: Mapping[tuple[str, int], Mapping[str, Any]] = {
@@ -59,6 +61,8 @@ SIZES: Mapping[tuple[str, int], Mapping[str, Any]] = {
     ("unetplusplus-base", 2): {"encoder": "resnet50", "width": 32},
     ("maskrcnn", 2): {"encoder": "resnet18", "width": 64, "layers": 2},
     ("maskrcnn-base", 2): {"encoder": "resnet50", "width": 256, "layers": 4},
+    ("mask2former", 2): {"encoder": "resnet18", "width": 64, "layers": 3, "queries": 100},
+    ("mask2former-base", 2): {"encoder": "resnet50", "width": 256, "layers": 6, "queries": 200},
     ("segresnet", 2): {"width": 16, "blocks": [1, 2, 2, 4]},
     ("segresnet-base", 2): {"width": 32, "blocks": [1, 2, 2, 4]},
     ("segresnet", 3): {"width": 8, "blocks": [1, 2, 2, 4]},
@@ -75,8 +79,10 @@ SIZES: Mapping[tuple[str, int], Mapping[str, Any]] = {
 """By what ``--net`` names and the number of spatial axes: what the network is built with, beside what follows from the data."""
 
 
-DETECTORS = ("maskrcnn",)
+DETECTORS = ("maskrcnn", "mask2former")
 """Those that answer with whole objects: the codec `objects` needs one of them, and they need it."""
+UNIVERSAL = ("mask2former",)
+"""Those of them that also do without objects: where the task has none, they answer in the codec `semantic`."""
 
 
 def names(extra: str) -> list[str]:
@@ -96,7 +102,7 @@ def check(name: str) -> None:
         raise MissingExtra(f"the network {name}", family.extra)
 
 
-def build(name: str, kwargs: Mapping[str, Any]) -> Headed | Detector:
+def build(name: str, kwargs: Mapping[str, Any]) -> Headed | Detector | Universal:
     """Make a network by its name in the checkpoint.
 
     Raises
@@ -111,5 +117,5 @@ def build(name: str, kwargs: Mapping[str, Any]) -> Headed | Detector:
         library, *_ = [import_module(each) for each in family.libraries]
     except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision of another version than torch
         raise MissingExtra(f"the network {name}", family.extra) from error
-    found: Headed | Detector = getattr(import_module(f"{__name__}.{family.extra}"), name)(library, **kwargs)
+    found: Headed | Detector | Universal = getattr(import_module(f"{__name__}.{family.extra}"), name)(library, **kwargs)
     return found

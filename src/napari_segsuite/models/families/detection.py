@@ -45,7 +45,7 @@ class Detector(nn.Module):
     dict of ``objects`` (one `instances.Objects` per tile) and of raw head outputs.
     """
 
-    dims, multiple, context, core = 2, (32, 32), (128, 128), (768, 768)
+    dims, multiple, context, core, seen = 2, (32, 32), (128, 128), (768, 768), 32
     memory_format = torch.contiguous_format
 
     def __init__(self, parts: Any, kinds: Sequence[int], heads: Mapping[str, int]) -> None:

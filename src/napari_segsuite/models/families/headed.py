@@ -62,7 +62,7 @@ class Headed(nn.Module):
         self.body = body
         conv = nn.Conv2d if self.dims == 2 else nn.Conv3d
         self.heads = nn.ModuleDict({name: conv(features, n, 1) for name, n in heads.items()})
-        _certain(self)
+        certain(self)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         x = self.body(x)
@@ -86,7 +86,7 @@ def check(dims: Any, allowed: Sequence[int], in_channels: Any, heads: Any, numbe
         raise ValueError(f"a network of {told} cannot be built")
 
 
-def _certain(net: nn.Module) -> None:
+def certain(net: nn.Module) -> None:
     """Switch off all that is drawn by chance during training."""
     for module in net.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from napari_segsuite.arrays import mirror
 from napari_segsuite.errors import ModelError
-from napari_segsuite.models.foreign import queries, sam_masks, whole
+from napari_segsuite.models import queries
+from napari_segsuite.models.foreign import sam_masks, whole
 from napari_segsuite.models.foreign.fields import line
 from napari_segsuite.models.foreign.network import opened, valid
 from napari_segsuite.models.foreign.processing import apply
