@@ -117,7 +117,7 @@ class ModelsDock(QWidget):
     def use(self) -> None:
         """Choose the chosen model in the Segment dock, which is opened if it is not there."""
         if (spec := self.value()) is not None and self._viewer is not None:
-            _, dock = self._viewer.window.add_plugin_dock_widget(NAME, "Segment")
+            _, dock = self._viewer.window.add_plugin_dock_widget(NAME, "Segment", tabify=True)  # below each other they want a tall screen
             plain(dock).model.set_value(spec.name)
 
     def cancel(self) -> None:
