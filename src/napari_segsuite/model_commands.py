@@ -29,7 +29,7 @@ def _add_models_of_others(models: Any) -> None:
     from napari_segsuite.models.foreign.form import Form
 
     trust = "it may run code of its own; see SECURITY.md"
-    add = command(models, "add", "add a model that others made: of BioImage.IO, MONAI, nnU-Net, StarDist, Cellpose or transformers, or a network")
+    add = command(models, "add", "add a model that others made: of BioImage.IO, MONAI, nnU-Net, StarDist, Cellpose, SAM, transformers, or a network")
     add.add_argument(
         "source",
         metavar="PATH_OR_URL",

@@ -13,8 +13,8 @@ from napari_segsuite.viewer.panel import Column, quiet_label
 from napari_segsuite.viewer.shelf import Wish
 
 HELP = (
-    "A package of bioimage.io (zip file, folder or rdf.yaml), a folder of StarDist, weights of Cellpose, a network as .onnx, .pt or .pt2, "
-    "or a folder with model.json as training writes it; "
+    "A package of bioimage.io (zip file, folder or rdf.yaml); a folder of MONAI, nnU-Net, StarDist or transformers; weights of Cellpose or SAM; "
+    "a network as .onnx, .pt or .pt2; or a folder with model.json as training writes it; "
     "a path on this computer, or a URL."
 )
 FILES = "Models (*.zip *.yaml *.yml *.onnx *.pt *.pth *.torchscript *.pt2);;All files (*)"
