@@ -139,7 +139,7 @@ def take(path: Path) -> None:
 GROUPS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None], int]] = {
     "images": (images, look, 12),
     "annotations": (annotations, bring, 12),
-    "models": (models, take, 6),
+    "models": (models, take, 5),
 }
 """What makes the files, what takes them, and how many damages of each are tried if nothing else is said."""
 

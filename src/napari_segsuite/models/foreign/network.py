@@ -77,13 +77,22 @@ def check_kind(kind: str, path: Path) -> None:
     if kind == "onnx":
         onnx_file.check(path)
         return
-    names = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []
+    names = _members(path)
     last = {name.rpartition("/")[2] for name in names}
     if kind == "torchscript" and not ("constants.pkl" in last and any("/code/" in name for name in names)):
         what = "a state dict or another pickle of PyTorch, numbers without a network" if "data.pkl" in last else "no TorchScript file"
         raise ModelError(f"{path} is {what}", "a TorchScript file, as torch.jit.script(network).save(path) writes", "Export it, best as ONNX.")
     if kind == "pt2" and not names:
         raise ModelError(f"{path} is no torch.export file", "a file that torch.export.save wrote")
+
+
+def _members(path: Path) -> list[str]:
+    """The names in a zip file; none where it is something else, or damaged."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return []
 
 
 def needs(kind: str, path: Path) -> list[Path]:
