@@ -138,7 +138,7 @@ def test_axes_and_scene_say_what_a_file_does_not(segsuite: Segsuite, folder: Pat
         two.write(cells(), metadata={"axes": "YX", "Name": "wide"})
     assert "holds 2 images" in segsuite("segment", "plates/two.ome.tif", "--model", "otsu", "--out", "results").err
     assert segsuite("segment", "plates/two.ome.tif", "--model", "otsu", "--out", "results", "--scene", "1").code == 0
-    assert read_segmentation(folder / "results" / "two_labels.tif").labels.shape == (24, 32)
+    assert read_segmentation(folder / "results" / "two_wide_labels.tif").labels.shape == (24, 32)
 
 
 # What is said

@@ -31,7 +31,7 @@ LIGHT = (
     *named(
         "",
         "_version allocator annotation_commands types errors arrays synthetic batch cli cluster convert flags info model_commands outputs pairing "
-        "resume sizes terminal thresholds",
+        "resume sizes sources terminal thresholds",
     ),
     *named(
         "engine",

@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from napari_segsuite.engine.plan import Options, Plan, resolve
     from napari_segsuite.engine.run import run
     from napari_segsuite.errors import SegsuiteError
-    from napari_segsuite.io import read, read_segmentation, write
+    from napari_segsuite.io import list_scenes, read, read_segmentation, write
     from napari_segsuite.metrics import evaluate
     from napari_segsuite.models import list_models, load_model, load_spec
     from napari_segsuite.types import Class, Image, Segmentation
 
 _HOME = {
     "segment": "engine", "Options": "engine.plan", "Plan": "engine.plan", "resolve": "engine.plan", "run": "engine.run",
-    "SegsuiteError": "errors", "read": "io", "read_segmentation": "io", "write": "io", "evaluate": "metrics",
+    "SegsuiteError": "errors", "list_scenes": "io", "read": "io", "read_segmentation": "io", "write": "io", "evaluate": "metrics",
     "list_models": "models", "load_model": "models", "load_spec": "models",
     "Class": "types", "Image": "types", "Segmentation": "types",
 }  # fmt: skip
 
 __all__ = [
-    "Class", "Image", "Options", "Plan", "Segmentation", "SegsuiteError", "__version__", "evaluate", "list_models", "load_model", "load_spec",
-    "read", "read_segmentation", "resolve", "run", "segment", "write",
+    "Class", "Image", "Options", "Plan", "Segmentation", "SegsuiteError", "__version__", "evaluate", "list_models", "list_scenes", "load_model",
+    "load_spec", "read", "read_segmentation", "resolve", "run", "segment", "write",
 ]  # fmt: skip
 
 

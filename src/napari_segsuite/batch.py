@@ -23,15 +23,14 @@ from napari_segsuite.io import (
     write,
     write_beside,
     write_result,
-)  # fmt: skip
+)
 from napari_segsuite.io.faults import writing
 from napari_segsuite.io.place import make_folder, remove
-from napari_segsuite.io.plates import fields_meant
 from napari_segsuite.models import check_device, load_spec
 from napari_segsuite.outputs import Batch as Batch
 from napari_segsuite.outputs import check_output, check_result, check_targets
-from napari_segsuite.pairing import stem
 from napari_segsuite.resume import INPUT, identity, is_finished
+from napari_segsuite.sources import Source, sources_in
 from napari_segsuite.types import Image, ModelSpec, Segmentation
 
 Show = Callable[[str, int, int, str], object]
@@ -172,8 +171,8 @@ def _checked_options(batch: Batch) -> ModelSpec:
     return spec
 
 
-def _segment(source: Path, batch: Batch, spec: ModelSpec, show: Show) -> Done:
-    before = identity(source, batch.scene_of(source))
+def _segment(source: Source, batch: Batch, spec: ModelSpec, show: Show) -> Done:
+    before = identity(source.path, source.scene)
     image, plan = _planned(source, batch, spec)
     paths = batch.paths_of(source)
     finished = None if batch.overwrite else is_finished(paths, plan, before)
@@ -182,22 +181,22 @@ def _segment(source: Path, batch: Batch, spec: ModelSpec, show: Show) -> Done:
     overwrite = batch.overwrite or finished is False
     if not batch.grows:
         found = _run(image, plan, str(source), show)
-        _check_unchanged(source, batch, before)
+        _check_unchanged(source, before)
         checked = {"self_check": _checked(plan, image, spec, found)} if batch.check else {}
         found = replace(found, provenance={**found.provenance, INPUT: before, **checked})
         if batch.single:
             _make(batch.out.parent)
             return _done(str(source), found, {"labels": write(found, batch.out, overwrite=overwrite)})
-        return _done(str(source), found, write_result(found, batch.out, stem(source), format=batch.format, overwrite=overwrite))
+        return _done(str(source), found, write_result(found, batch.out, source.stem, format=batch.format, overwrite=overwrite))
     if finished is False and not batch.overwrite and _is_whole(paths["labels"]):
         found = read_segmentation(paths["labels"])  # a run was killed before it wrote what stands beside them
     else:
         found = _grow(image, plan, batch, paths, str(source), show, source=before, overwrite=overwrite)
-        _check_unchanged(source, batch, before)
+        _check_unchanged(source, before)
     return _done(str(source), found, paths if batch.single else write_beside(found, paths["labels"], overwrite=overwrite))
 
 
-def _planned(source: Path, batch: Batch, spec: ModelSpec) -> tuple[Image, Plan]:
+def _planned(source: Source, batch: Batch, spec: ModelSpec) -> tuple[Image, Plan]:
     """An input, and what will be done with it; complaints come before any work."""
     image = batch.read(source)
     doubts = check_is_image(image)
@@ -206,7 +205,7 @@ def _planned(source: Path, batch: Batch, spec: ModelSpec) -> tuple[Image, Plan]:
     return image, replace(plan, notices=(*plan.notices, *doubts))
 
 
-def _there(source: Path, paths: dict[str, Path], plan: Plan, image: Image, spec: ModelSpec, batch: Batch) -> Done:
+def _there(source: Source, paths: dict[str, Path], plan: Plan, image: Image, spec: ModelSpec, batch: Batch) -> Done:
     """What to say of a result that is there already."""
     if not batch.grows and not batch.check:
         return Done(str(source), paths)
@@ -240,9 +239,9 @@ def _grow(image: Image, plan: Plan, batch: Batch, paths: dict[str, Path], name: 
     return result(steps, tell)
 
 
-def _check_unchanged(source: Path, batch: Batch, before: Mapping[str, Any]) -> None:
-    if identity(source, batch.scene_of(source)) != before:
-        raise InputError(f"file {source} changed while it was segmented", do="Do it again when nothing writes to it any more.")
+def _check_unchanged(source: Source, before: Mapping[str, Any]) -> None:
+    if identity(source.path, source.scene) != before:
+        raise InputError(f"file {source.path} changed while it was segmented", do="Do it again when nothing writes to it any more.")
 
 
 def _is_whole(labels: Path) -> bool:
@@ -278,14 +277,16 @@ def _why(error: Exception) -> str:
     return f"Computing it failed: {str(error).partition(chr(10))[0][:200]}. Try --device cpu, or a smaller --batch."
 
 
-def _listed(inputs: Sequence[str | Path], batch: Batch) -> tuple[list[Path], list[Done]]:
+def _listed(inputs: Sequence[str | Path], batch: Batch) -> tuple[list[Source], list[Done]]:
     """The images that inputs mean, each once, and the inputs that mean none."""
-    found: dict[Path, None] = {}
+    found: dict[Source, None] = {}
     missing = []
     for one in inputs:
         try:
-            paths = list_folders([one]) if batch.files else [field for path in list_inputs([one]) for field in fields_meant(path, batch.scene)]
-            found |= dict.fromkeys(paths)
+            if batch.files:
+                found |= dict.fromkeys(Source(path, batch.scene) for path in list_folders([one]))
+            else:
+                found |= dict.fromkeys(source for path in list_inputs([one]) for source in sources_in(path, batch.scene))
         except InputError as error:
             missing.append(Done(str(one), error=str(error)))
         except OSError as error:  # a name that is too long

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_segsuite.errors import OptionError, OutputError
-from napari_segsuite.flags import add_reading, output, reading_of, where
+from napari_segsuite.errors import OptionError, OutputError, SegsuiteError
+from napari_segsuite.flags import add_reading, in_flags, output, reading_of, where
 from napari_segsuite.io import holds_labels, module_of, read, read_segmentation, write
+from napari_segsuite.io.faults import writing
 from napari_segsuite.io.geometry import sized
-from napari_segsuite.io.inputs import takes_scene
+from napari_segsuite.io.inputs import source_of, takes_scene
 from napari_segsuite.io.nifti_grid import grid_told, is_plain
-from napari_segsuite.io.place import canonical
+from napari_segsuite.io.place import canonical, make_folder
+from napari_segsuite.io.scenes import ALL
 from napari_segsuite.io.volume import stored_type
-from napari_segsuite.terminal import say
+from napari_segsuite.sources import Source, sources_in
+from napari_segsuite.terminal import complain, say
 from napari_segsuite.types import SPATIAL, Image, Segmentation
 
 _NAMES = {
@@ -26,6 +29,7 @@ _NAMES = {
     "dicom": "DICOM",
 }  # fmt: skip
 _WORLD = ("nifti", "nrrd", "metaimage", "dicom")
+_FORMATS = ("tif", "ome-zarr", "nii.gz", "nii", "nrrd", "mha", "png")
 
 
 def convert(
@@ -69,7 +73,50 @@ def convert(
     return lost(thing, target)
 
 
+def convert_all(source: Path, target: Path, suffix: str = "", *, scene: int | str | None = None, **wishes: Any) -> Iterator[tuple[str, Path, Any]]:
+    """Write one or all of the images in a file.
+
+    Parameters
+    ----------
+    source : Path
+    target : Path
+        A file, or with `suffix` a folder, which is made if it is not there.
+    suffix : str
+        Of files in a folder: ``tif``, ``ome-zarr``, ...
+    scene : int or str, optional
+        One of several images, or `io.scenes.ALL`.
+    **wishes
+        Of `convert`.
+
+    Yields
+    ------
+    what, where, told
+        The image, its file, and what that does not say; or the error why there is none.
+
+    Raises
+    ------
+    OptionError
+        There are several images and one output.
+    """
+    found = [Source(source, scene)] if wishes.get("files") else sources_in(source, scene)
+    if not suffix and len(found) > 1:
+        raise OptionError(f"there are {len(found)} images in {source} and one output, {target}", "a folder as OUT, and its files with --format")
+    for one in found:
+        to = target / f"{one.name}.{suffix.replace('-', '.')}" if suffix else target
+        try:
+            if suffix:
+                with writing(to):
+                    make_folder(target)
+            yield str(one), to, convert(one.path, to, scene=one.scene, **wishes)
+        except SegsuiteError as error:
+            if len(found) == 1:
+                raise
+            yield str(one), to, error
+
+
 def _labels(source: Path, axes: str | None, scene: int | str | None, files: str | None, series: Path | None) -> Segmentation:
+    if scene is not None and not files and source_of(source) == "ome_zarr":
+        source, scene = source / str(scene), None
     found = read_segmentation(source, axes=axes, scene=scene if files or takes_scene(source) else None, files=files)
     # So that a format with a geometry of its own can be given that of the file, bit for bit.
     told = {**found.provenance, "converted_from": str(source)}
@@ -108,9 +155,9 @@ def lost(thing: Image | Segmentation, target: Path) -> list[str]:
 def add_convert(command: Any) -> None:
     """Add the arguments of the command."""
     command.add_argument("source", type=where, metavar="IN", help="a file, store or DICOM folder of any format that is read")
-    command.add_argument(
-        "target", type=output, metavar="OUT", help="a path ending in .ome.zarr, .tif, .png, .nii.gz, .nii, .nrrd, .mha, or .dcm for labels"
-    )
+    told = "a path ending in .ome.zarr, .tif, .png, .nii.gz, .nii, .nrrd, .mha, or .dcm for labels; with --scene all or --format a folder"
+    command.add_argument("target", type=output, metavar="OUT", help=told)
+    command.add_argument("--format", choices=_FORMATS, help="OUT is a folder; of the files in it [tif]")
     command.add_argument("--labels", action="store_true", help="the pixels are labels, where the file does not say so itself")
     add_reading(command)
     command.add_argument("--series", type=where, metavar="DICOM", help="folder or file of the DICOM series that labels belong to, and lie on")
@@ -119,6 +166,18 @@ def add_convert(command: Any) -> None:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    told = convert(args.source, args.target, labels=args.labels, series=args.series, overwrite=args.overwrite, **reading_of(args))
-    say("\n".join([f"{args.source} -> {args.target}", *(f"  lost: {one}" for one in told)]))
-    return 0
+    is_file = module_of(args.target) is not None
+    if is_file and args.format:
+        raise OptionError(f"--format {args.format} is for a folder, and OUT, {args.target}, is one file", "a folder as OUT, or no --format")
+    suffix = "" if is_file else args.format or ("tif" if args.scene == ALL or args.target.is_dir() else "")
+    wishes = {"labels": args.labels, "series": args.series, "overwrite": args.overwrite, **reading_of(args)}
+    failures = []
+    for what, to, told in convert_all(args.source, args.target, suffix, **wishes):
+        if isinstance(told, SegsuiteError):
+            failures.append(f"  {what}: {in_flags(str(told))}")
+            say(f"{what}: failed")
+        else:
+            say("\n".join([f"{what} -> {to}", *(f"  lost: {one}" for one in told)]))
+    if failures:
+        complain(f"{len(failures)} failed:\n" + "\n".join(failures))
+    return 1 if failures else 0

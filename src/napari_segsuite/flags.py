@@ -43,7 +43,8 @@ def add_options(parser: argparse.ArgumentParser, kind: Any = Options, needed: Se
 def add_reading(parser: Any) -> None:
     """Add what there is to say of how a file is read."""
     parser.add_argument("--axes", help="what the stored axes are, where a file does not say: letters of tczyx")
-    parser.add_argument("--scene", help="number or name of the image in files that hold several; of DICOM series the UID")
+    told = "number or name of the image in files that hold several; of DICOM series the UID; all: each of them"
+    parser.add_argument("--scene", metavar="NAME", help=told)
     parser.add_argument("--files", choices=["z", "t", "c"], help="a folder is one image: its files are slices (z), time points (t) or channels (c)")
     told = "size of a voxel in micrometres, where a file does not say or is wrong; one number for all axes alike"
     parser.add_argument("--voxel-um", type=_reals, default=(), metavar="Z,Y,X", help=told)

@@ -10,12 +10,13 @@ import numpy as np
 
 from napari_segsuite.engine.layout import Layout
 from napari_segsuite.engine.work import FOLDER, Begun, Work, read_job
-from napari_segsuite.errors import InputError
-from napari_segsuite.io import holds_labels, label_store, read, read_segmentation
+from napari_segsuite.errors import InputError, SegsuiteError
+from napari_segsuite.io import holds_labels, label_store, list_scenes, read, read_segmentation
 from napari_segsuite.io.faults import reading as open_to
 from napari_segsuite.io.inputs import source_of
 from napari_segsuite.io.ome_zarr import names_of_labels
 from napari_segsuite.io.place import is_folder
+from napari_segsuite.io.scenes import ALL, Scene, Several
 from napari_segsuite.models import load_spec
 from napari_segsuite.sizes import size_text, voxel_text
 
@@ -31,7 +32,7 @@ def info(path: Path, scene: int | str | None = None, **reading: Any) -> dict[str
     path : Path
         An image, labels, or a store that a run has not finished.
     scene : int or str, optional
-        Which image, where there are several.
+        Which image, where there are several; `io.scenes.ALL` for each of them. Without it, several are listed.
     **reading
         Of an image, as in `io.read`.
 
@@ -39,7 +40,8 @@ def info(path: Path, scene: int | str | None = None, **reading: Any) -> dict[str
     -------
     dict
         ``kind`` (image or segmentation), ``shape``, ``axes``, ``dtype``, ``scale``, ``units``; of a result also ``finished``, ``fingerprint``,
-        ``plan`` and ``chunks`` with ``total``, ``done`` and ``missing`` (numbers); of a finished one ``segments`` and ``seams``.
+        ``plan`` and ``chunks`` with ``total``, ``done`` and ``missing`` (numbers); of a finished one ``segments`` and ``seams``. Of a file of
+        several images ``kind`` is ``images``, and ``images`` tells of each at least ``number`` and ``name``.
 
     Raises
     ------
@@ -59,7 +61,8 @@ def _told(path: Path, scene: int | str | None, reading: dict[str, Any]) -> dict[
     if source_of(path) == "dicom":
         from napari_segsuite.io.dicom import files_of
 
-        return _finished(path) if holds_labels(path) else {**_image(path, wishes), "files": len(files_of(path, scene))}
+        told = _finished(path) if holds_labels(path) else _image(path, wishes)
+        return told if told["kind"] != "image" else {**told, "files": len(files_of(path, None if scene == ALL else scene))}
     if not is_folder(path) or source_of(path) is None:
         return _finished(path) if holds_labels(path) else _image(path, wishes)
     if label_store.is_unfinished(path):
@@ -71,10 +74,12 @@ def _told(path: Path, scene: int | str | None, reading: dict[str, Any]) -> dict[
 
 def text(told: dict[str, Any]) -> str:
     """The same for people."""
+    if told["kind"] == "images":
+        more = f"  and {told['count'] - MOST} more" if told["count"] > MOST else "  More about one with --scene NAME, about all with --scene all."
+        return "\n".join([f"{told['path']}: {told['count']} images", *map(_line, told["images"]), *([] if "kind" in told["images"][0] else [more])])
     lines = [f"{told['path']}: {told['kind']}{'' if told.get('finished', True) else ', NOT FINISHED'}"]
     if "shape" in told:
-        voxel = voxel_text(told["scale"], told["axes"], told["units"])
-        lines.append(f"  {size_text(told['shape'], told['axes'])}, {told['dtype']}, voxel {voxel}")
+        lines.append(f"  {_grid(told)}")
     if "files" in told:
         lines.append(f"  {told['files']} file{'s' * (told['files'] > 1)}")
     if "segments" in told:
@@ -93,6 +98,16 @@ def text(told: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _line(image: dict[str, Any]) -> str:
+    """One of the images of a file."""
+    shape = f", {_grid(image)}" if "scale" in image else f" {tuple(image['shape'])}" if image["shape"] else ""
+    return f"  {image['number']}: {image['name'] or 'unnamed'}{shape}{': ' * ('error' in image)}{image.get('error', '')}"
+
+
+def _grid(told: dict[str, Any]) -> str:
+    return f"{size_text(told['shape'], told['axes'])}, {told['dtype']}, voxel {voxel_text(told['scale'], told['axes'], told['units'])}"
+
+
 def seams_text(seams: Mapping[str, Any]) -> str:
     """What was seen where chunks meet (`engine.join.Seams`), in a few words."""
     agreed = "" if seams["agreement"] is None else f", neighbours agree on {100 * seams['agreement']:.4g} % of {seams['compared_voxels']} voxels"
@@ -102,8 +117,27 @@ def seams_text(seams: Mapping[str, Any]) -> str:
 
 
 def _image(path: Path, wishes: dict[str, Any]) -> dict[str, Any]:
-    image = read(path, **wishes)
+    """An image; of several, of which none was chosen, what there is."""
+    whole = wishes["scene"] == ALL and not wishes.get("files")
+    if whole and len(found := list_scenes(path)) > 1:
+        return _images(path, found, wishes)
+    try:
+        image = read(path, **(wishes | {"scene": None} if whole else wishes))
+    except Several:
+        return _images(path, list_scenes(path), wishes)
     return {"path": str(path), "kind": "image", "name": image.name, **_place(image.data, image), "channels": list(image.channels)}
+
+
+def _images(path: Path, found: list[Scene], wishes: dict[str, Any]) -> dict[str, Any]:
+    """The images of a file; with all about each if all were asked for."""
+    images = [{"number": one.number, "name": one.name, "shape": list(one.shape)} for one in found[:MOST]]
+    if wishes["scene"] == ALL:
+        for told, one in zip(images, found, strict=False):
+            try:
+                told |= _image(path, {**wishes, "scene": one.wish}) | {"name": one.name}
+            except SegsuiteError as error:
+                told["error"] = str(error)
+    return {"path": str(path), "kind": "images", "count": len(found), "images": images}
 
 
 def _unfinished(path: Path) -> dict[str, Any]:

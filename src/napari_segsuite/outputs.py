@@ -15,7 +15,7 @@ from napari_segsuite.io import module_of, read, sidecars_of
 from napari_segsuite.io.inputs import READ_ONLY, check_extra, check_written
 from napari_segsuite.io.place import canonical, from_there, is_remote, make_folder, put_remote, remove
 from napari_segsuite.io.plates import plate_of
-from napari_segsuite.pairing import stem
+from napari_segsuite.sources import Source
 from napari_segsuite.types import Image
 
 SUFFIX = {"tif": ".tif", "ome-zarr": ".ome.zarr"}
@@ -54,23 +54,19 @@ class Batch:
         """Whether results are OME-Zarr stores, which come into being on disk."""
         return self.store is not None or (module_of(self.out) == "ome_zarr" if self.single else self.format == "ome-zarr")
 
-    def scene_of(self, source: Path) -> int | str | None:
-        """The image that is meant in a file of several; a field of a plate has been chosen already."""
-        return None if plate_of(source) is not None else self.scene
-
-    def read(self, source: Path) -> Image:
+    def read(self, source: Source) -> Image:
         """Read an input as it is wished."""
-        return read(source, axes=self.axes, scene=self.scene_of(source), files=self.files, voxel_um=self.voxel_um)
+        return read(source.path, axes=self.axes, scene=source.scene, files=self.files, voxel_um=self.voxel_um)
 
-    def inside_plate(self, source: Path) -> bool:
+    def inside_plate(self, source: Source) -> bool:
         """Whether `out` is PLATE/labels/NAME and the source a field of this plate: each then gets labels NAME in its own image."""
-        return self.store is not None and self.out.parent == self.store / "labels" and plate_of(source) == self.store
+        return self.store is not None and self.out.parent == self.store / "labels" and plate_of(source.path) == self.store
 
-    def paths_of(self, source: Path) -> dict[str, Path]:
+    def paths_of(self, source: Source) -> dict[str, Path]:
         """Where the ``labels`` of an input go and, in a folder, its ``segments`` and ``run``."""
         if self.single:
-            return {"labels": source / "labels" / self.out.name if self.inside_plate(source) else self.out}
-        labels = self.out / f"{stem(source)}_labels{SUFFIX[self.format]}"
+            return {"labels": source.path / "labels" / self.out.name if self.inside_plate(source) else self.out}
+        labels = self.out / f"{source.stem}_labels{SUFFIX[self.format]}"
         return {"labels": labels, **sidecars_of(labels)}
 
 
@@ -122,12 +118,12 @@ def _check_url(folder: Path) -> None:
         raise OutputError(f"nothing can be written to {folder}: {str(error).partition(chr(10))[0]}", do=do) from error
 
 
-def check_targets(sources: Sequence[Path], batch: Batch) -> None:
+def check_targets(sources: Sequence[Source], batch: Batch) -> None:
     """See that every input has a result of its own, and that none takes the place of an input."""
     if batch.single and len(sources) > 1 and not all(batch.inside_plate(source) for source in sources):
         raise OptionError(f"there are {len(sources)} inputs and one output, {batch.out}", "a folder as --out")
-    here = {canonical(source): source for source in sources}
-    taken: dict[Path, Path] = {}
+    here = {canonical(source.path): source.path for source in sources}
+    taken: dict[Path, Source] = {}
     for source in sources:
         labels = batch.paths_of(source)["labels"]
         target = canonical(labels)

@@ -170,7 +170,8 @@ def test_one_of_several_images_must_be_chosen(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read(tmp_path / "a.ome.tif")
     assert str(caught.value) == (
-        f"File {tmp_path / 'a.ome.tif'} holds 2 images (0: well A (5, 6), 1: well B (7, 8)). Needed: one of them. Choose with scene=0 (--scene 0)."
+        f"File {tmp_path / 'a.ome.tif'} holds 2 images (0: well A (5, 6), 1: well B (7, 8)). Needed: one of them. "
+        "Choose one by its number or name, as scene=0 (--scene 0), or do all of them (--scene all)."
     )
     for scene in (1, "1", "well B"):
         image = read(tmp_path / "a.ome.tif", scene=scene)

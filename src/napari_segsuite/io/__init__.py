@@ -30,10 +30,12 @@ from napari_segsuite.io.inputs import (
     writable,
 )
 from napari_segsuite.io.place import is_remote, make_folder, place, remove
+from napari_segsuite.io.scenes import Scene
 from napari_segsuite.types import Image, Segmentation
 
 __all__ = [
-    "check_is_image", "holds_labels", "list_folders", "list_inputs", "module_of", "read", "read_segmentation", "sidecars_of", "write", "write_result",
+    "check_is_image", "holds_labels", "list_folders", "list_inputs", "list_scenes", "module_of", "read", "read_segmentation", "sidecars_of", "write",
+    "write_result",
 ]  # fmt: skip
 
 
@@ -88,7 +90,7 @@ def read_segmentation(
     axes : str, optional
         As in `read`, for label images of others.
     scene : int or str, optional
-        Number or name of one segment of a DICOM segmentation, of which several can lie on top of each other; of the dataset in an HDF5 file.
+        Number or name of one segment of a DICOM segmentation, of which several can lie on top of each other; of the image in a file of several.
     files : {'z', 't'}, optional
         As in `read`.
 
@@ -112,6 +114,34 @@ def read_segmentation(
     if module.__name__.endswith("ome_zarr"):
         return module.read_segmentation(path, axes=axes)  # type: ignore[no-any-return]
     return labels.read_segmentation(path, module, axes)
+
+
+def list_scenes(path: str | PathLike[str]) -> list[Scene]:
+    """List the images in a file, store or folder of a kind that can hold several; only what describes them is read.
+
+    Parameters
+    ----------
+    path : str or path
+        As in `read`.
+
+    Returns
+    -------
+    list of Scene
+        With ``number``, ``name``, ``shape`` (as stored; empty where that takes a longer look) and ``wish``, which `read` takes as ``scene``;
+        empty where the file is one image by its kind.
+
+    Raises
+    ------
+    InputError, MissingExtra
+        As in `read`.
+
+    Examples
+    --------
+    >>> images = [read("a.lif", scene=one.wish) for one in list_scenes("a.lif")]  # doctest: +SKIP
+    """
+    path = place(path)
+    module = _reader(path)
+    return list(module.scenes(path)) if hasattr(module, "scenes") else []
 
 
 def holds_labels(path: str | PathLike[str]) -> bool:

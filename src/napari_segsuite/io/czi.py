@@ -34,18 +34,19 @@ Key = tuple[int, ...]
 def read(path: Path, *, axes: str | None = None, scene: int | str | None = None) -> Image:
     """Read a CZI file as an `Image`; see `napari_segsuite.io.read`."""
     with reading(path):
-        tiles, text = read_directory(path)
-        root = parsed(text, path) if text else Element("ImageDocument")
-        images = {key: _tried(found, path) for key, found in sorted(_images(tiles).items())}
-        names = _names(list(images), root)
-        shapes = [() if isinstance(levels, InputError) else levels[0].shape for levels in images.values()]
-        scenes = [Scene(n, names[key], shape) for n, (key, shape) in enumerate(zip(images, shapes, strict=True))]
-        key = list(images)[choose(scenes, scene, path).number]
+        images, root = _listed(path)
+        key = list(images)[choose(_scenes(images, root), scene, path).number]
         levels = images[key]
         if isinstance(levels, InputError):
             raise levels
         stored = [Stored(partial(open_level, one), one.shape, one.dtype, one.chunks) for one in levels]
         return to_image(stored, levels[0].letters, _described(root, key, levels[0]), path, axes)
+
+
+def scenes(path: Path) -> list[Scene]:
+    """The images in a CZI file."""
+    with reading(path):
+        return _scenes(*_listed(path))
 
 
 def read_labels(path: Path, *, axes: str | None = None, scene: int | str | None = None) -> Image:
@@ -56,6 +57,18 @@ def read_labels(path: Path, *, axes: str | None = None, scene: int | str | None 
 def read_record(path: Path) -> dict[str, Any]:
     """Nothing: there is no record of ours in a CZI file."""
     return {}
+
+
+def _listed(path: Path) -> tuple[dict[Key, list[Level] | InputError], Element]:
+    """The images of a file, and its metadata."""
+    tiles, text = read_directory(path)
+    return {key: _tried(found, path) for key, found in sorted(_images(tiles).items())}, parsed(text, path) if text else Element("ImageDocument")
+
+
+def _scenes(images: dict[Key, list[Level] | InputError], root: Element) -> list[Scene]:
+    names = _names(list(images), root)
+    shapes = [() if isinstance(levels, InputError) else levels[0].shape for levels in images.values()]
+    return [Scene(n, names[key], shape) for n, (key, shape) in enumerate(zip(images, shapes, strict=True))]
 
 
 def _images(tiles: list[Tile]) -> dict[Key, list[Tile]]:

@@ -18,13 +18,14 @@ from napari_segsuite.io.dicom_stack import Series, Stack, check_none_apart, imag
 from napari_segsuite.io.faults import check_is_there
 from napari_segsuite.io.geometry import order_of, stem_of
 from napari_segsuite.io.lazy import View
+from napari_segsuite.io.scenes import Scene, Several, find, how_to_choose
 from napari_segsuite.io.volume import Stored, lettered
 from napari_segsuite.types import Image, Segmentation
 
-Scene = int | str | None
+Wish = int | str | None
 
 
-def read(path: Path, *, axes: str | None = None, scene: Scene = None) -> Image:
+def read(path: Path, *, axes: str | None = None, scene: Wish = None) -> Image:
     """Read a DICOM series, film or picture as an `Image`; see `napari_segsuite.io.read`.
 
     Of a segmentation, its labels; with `scene`, the number or name of a segment, only that.
@@ -37,7 +38,7 @@ def read(path: Path, *, axes: str | None = None, scene: Scene = None) -> Image:
     return _image(series, stacked(series, path), path, axes)
 
 
-def read_segmentation(path: Path, *, axes: str | None = None, scene: Scene = None) -> Segmentation:
+def read_segmentation(path: Path, *, axes: str | None = None, scene: Wish = None) -> Segmentation:
     """Read a DICOM segmentation; see `napari_segsuite.io.read_segmentation`."""
     if path.is_file() and dicom_peek.is_segmentation(path):
         return dicom_seg.read(path, scene=scene)
@@ -46,6 +47,19 @@ def read_segmentation(path: Path, *, axes: str | None = None, scene: Scene = Non
     from napari_segsuite.io import labels
 
     return labels.read_segmentation(path, _Plain, axes)
+
+
+def scenes(path: Path) -> list[Scene]:
+    """The images in a folder, or the segments of a segmentation, which can lie on top of each other."""
+    if path.is_file() and dicom_peek.is_segmentation(path):
+        return dicom_seg.scenes(path)
+    return _scenes(images_in(dicom_peek.files_in(path))) if path.is_dir() else []
+
+
+def _scenes(images: list[Series]) -> list[Scene]:
+    shapes = [(len(one.frames), one.frames[0].file.rows, one.frames[0].file.columns) for one in images]
+    names = [one.frames[0].file.description for one in images]
+    return [Scene(k, name, shape, one.key) for k, (name, shape, one) in enumerate(zip(names, shapes, images, strict=True))]
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -77,7 +91,7 @@ def whole(path: Path) -> Path:
     return path.parent if len(images) == 1 else min(mine.files)
 
 
-def series_of(path: Path, scene: Scene = None) -> Series:
+def series_of(path: Path, scene: Wish = None) -> Series:
     """The one image that a path and a choice mean.
 
     Parameters
@@ -85,7 +99,7 @@ def series_of(path: Path, scene: Scene = None) -> Series:
     path : Path
         A folder, or any file of a series.
     scene : int or str, optional
-        Series UID or number, where the folder holds several.
+        Series UID, number or description, where the folder holds several.
 
     Raises
     ------
@@ -105,14 +119,14 @@ def series_of(path: Path, scene: Scene = None) -> Series:
         if len({one.frames[0].file.series for one in images}) == 1:
             check_none_apart(images, path)
         found = f"folder {path} holds {len(images)} DICOM images ({told})"
-        raise InputError(found, "one of them", f"Choose with scene={images[0].key!r} (--scene {images[0].key}), or give one file of it.")
-    chosen = [one for k, one in enumerate(images) if str(scene) in (str(k), one.key)]
-    if not chosen:
+        raise Several(found, "one of them", f"{how_to_choose(images[0].key)} Or give one file of it.")
+    chosen = find(_scenes(images), scene)
+    if chosen is None:
         raise InputError(f"folder {path} has no image {scene!r}", f"one of {told}")
-    return chosen[0]
+    return images[chosen.number]
 
 
-def files_of(path: Path, scene: Scene = None) -> list[Path]:
+def files_of(path: Path, scene: Wish = None) -> list[Path]:
     """The files of the image that is meant."""
     return [path] if path.is_file() and dicom_peek.is_segmentation(path) else series_of(path, scene).files
 
@@ -139,7 +153,7 @@ def volume_of(stack: Stack) -> Volume:
     return Volume(stack.frames, kinds, colours)
 
 
-def _series_of_file(path: Path, scene: Scene) -> Series:
+def _series_of_file(path: Path, scene: Wish) -> Series:
     if dicom_peek.class_of(path) == dicom_peek.DIRECTORY:
         raise InputError(f"file {path} is a DICOMDIR, a list of the files on a medium", "an image", f"Read the folder {path.parent} instead.")
     if not images_in([path]):

@@ -24,15 +24,16 @@ from napari_segsuite.io.geometry import PLACE, order_of, stem_of
 from napari_segsuite.io.ids import smallest_dtype
 from napari_segsuite.io.lazy import arrange
 from napari_segsuite.io.record import segmentation_of
+from napari_segsuite.io.scenes import Scene
 from napari_segsuite.io.table import table_of
 from napari_segsuite.io.volume import Stored, lettered
 from napari_segsuite.io.world import Grid
 from napari_segsuite.types import Class, Image, Segmentation
 
-Scene = int | str | None
+Wish = int | str | None
 
 
-def read(path: Path, scene: Scene = None) -> Segmentation:
+def read(path: Path, scene: Wish = None) -> Segmentation:
     """Read a segmentation, or one segment of it.
 
     Raises
@@ -44,7 +45,12 @@ def read(path: Path, scene: Scene = None) -> Segmentation:
         return _read(path, scene)
 
 
-def _read(path: Path, scene: Scene) -> Segmentation:
+def scenes(path: Path) -> list[Scene]:
+    """The segments of a segmentation."""
+    return [Scene(one.number, one.label, ()) for one in planes_in(path).segments.values() if one.number]
+
+
+def _read(path: Path, scene: Wish) -> Segmentation:
     found = planes_in(path)
     chosen = found.segments if scene is None else {one.number: one for one in [_segment(found, scene)]}
     stored, notices = _painted(found, chosen)

@@ -35,13 +35,18 @@ _OFFSETS = {"resolution": "offset"}
 def read(path: Path, *, axes: str | None = None, scene: int | str | None = None) -> Image:
     """Read an HDF5 file as an `Image`; see `napari_segsuite.io.read`."""
     with reading(path), opened(path) as file:
-        found = _datasets(file)
-        name = list(found)[choose([Scene(k, one, shape) for k, (one, shape) in enumerate(found.items())], scene, path).number]
+        name = choose(_scenes(file), scene, path).name
         array = dataset(file, name, path)
         sized = next(((word, unit) for word, unit in _SIZES.items() if np.shape(array.attrs.get(word)) == (3,)), None)
         letters = axes or _axes(array, path, volume=sized is not None)
         described = _described(array, letters, *sized) if sized else Described()
         return to_image([Stored(partial(open_dataset, path, name), array.shape, array.dtype, array.chunks)], letters, described, path, axes)
+
+
+def scenes(path: Path) -> list[Scene]:
+    """The datasets in an HDF5 file that can be images."""
+    with reading(path), opened(path) as file:
+        return _scenes(file)
 
 
 def read_labels(path: Path, *, axes: str | None = None, scene: int | str | None = None) -> Image:
@@ -99,7 +104,7 @@ def dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     return array
 
 
-def _datasets(file: h5py.File) -> dict[str, tuple[int, ...]]:
+def _scenes(file: h5py.File) -> list[Scene]:
     """Paths and shapes of what can be images; links to elsewhere are not followed."""
     found: dict[str, tuple[int, ...]] = {}
 
@@ -109,7 +114,7 @@ def _datasets(file: h5py.File) -> dict[str, tuple[int, ...]]:
             found[name] = shape
 
     file.visititems(look)
-    return found
+    return [Scene(k, name, shape) for k, (name, shape) in enumerate(found.items())]
 
 
 def _axes(array: h5py.Dataset, path: Path, *, volume: bool) -> str:

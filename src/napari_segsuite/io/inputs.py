@@ -82,7 +82,7 @@ def check_extra(path: Path) -> None:
 
 def takes_scene(path: Path) -> bool:
     """Whether labels can be chosen among several in a file of this kind."""
-    return source_of(path) in ("dicom", *UNWRITTEN)
+    return source_of(path) in ("dicom", "tiff", *UNWRITTEN)
 
 
 def check_written(path: Path) -> None:

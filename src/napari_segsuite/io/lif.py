@@ -31,6 +31,9 @@ _OTHERS = {5: "lambda", 6: "rotation", 7: "xt", 8: "t slice", 9: "excitation", 1
 _RED, _GREEN, _BLUE = 1, 2, 3
 _IMAGE = "Data/Image/ImageDescription"
 
+Part = tuple[str, Element, dict[str, int]]
+"""The name of an image, its description, and its numbers along axes that we have no letter for."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -59,14 +62,18 @@ class Axis:
 def read(path: Path, *, axes: str | None = None, scene: int | str | None = None) -> Image:
     """Read a LIF file as an `Image`; see `napari_segsuite.io.read`."""
     with reading(path):
-        text, blocks = read_header(path)
-        found = [one for name, element in _elements(parsed(text, path)) for one in _parts(name, element)]
-        scenes = [Scene(k, name, tuple(a.n for a in _counted(axes_of(element)))) for k, (name, element, _) in enumerate(found)]
-        _, element, at = found[choose(scenes, scene, path).number]
+        found, blocks = _listed(path)
+        _, element, at = found[choose(_scenes(found), scene, path).number]
         samples, letters = _samples(element, at, blocks, path)
         if axes is None:
             check_plane(letters, path)
         return to_image([Stored(partial(open_samples, samples), samples.shape, samples.dtype)], letters, _described(element, at), path, axes)
+
+
+def scenes(path: Path) -> list[Scene]:
+    """The images in a LIF file."""
+    with reading(path):
+        return _scenes(_listed(path)[0])
 
 
 def read_labels(path: Path, *, axes: str | None = None, scene: int | str | None = None) -> Image:
@@ -77,6 +84,16 @@ def read_labels(path: Path, *, axes: str | None = None, scene: int | str | None 
 def read_record(path: Path) -> dict[str, Any]:
     """Nothing: there is no record of ours in a LIF file."""
     return {}
+
+
+def _listed(path: Path) -> tuple[list[Part], dict[str, tuple[int, int]]]:
+    """The images of a file, and where its blocks of samples lie."""
+    text, blocks = read_header(path)
+    return [one for name, element in _elements(parsed(text, path)) for one in _parts(name, element)], blocks
+
+
+def _scenes(found: list[Part]) -> list[Scene]:
+    return [Scene(k, name, tuple(a.n for a in _counted(axes_of(element)))) for k, (name, element, _) in enumerate(found)]
 
 
 def axes_of(element: Element) -> list[Axis]:
@@ -100,7 +117,7 @@ def _elements(parent: Element, name: str = "") -> Iterator[tuple[str, Element]]:
         yield from _elements(child, own or "/")
 
 
-def _parts(name: str, element: Element) -> Iterator[tuple[str, Element, dict[str, int]]]:
+def _parts(name: str, element: Element) -> Iterator[Part]:
     """One image for each number along axes that we have no letter for."""
     others = [axis for axis in axes_of(element) if len(axis.name) > 1 and axis.n > 1]
     for at in product(*(range(axis.n) for axis in others)):

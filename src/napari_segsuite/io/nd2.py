@@ -81,14 +81,15 @@ class Frames:
 def read(path: Path, *, axes: str | None = None, scene: int | str | None = None) -> Image:
     """Read an ND2 file as an `Image`; see `napari_segsuite.io.read`."""
     with reading(path), _opened(path) as file:
-        loops = _loops(file, path)
-        others = [(name, n) for name, n in loops if len(name) > 1 or name == "p"]
-        places = [dict(zip(dict(others), at, strict=True)) for at in np.ndindex(*(n for _, n in others))]
-        images = [_frames(file, loops, at, path) for at in places]
-        names = _positions(file)
-        number = choose([Scene(k, _name(one.at, names), one.shape) for k, one in enumerate(images)], scene, path).number
-        frames = images[number]
+        images = _images(file, path)
+        frames = images[choose(_scenes(file, images), scene, path).number]
         return to_image([Stored(partial(open_frames, frames), frames.shape, frames.dtype)], frames.letters, _described(file, frames), path, axes)
+
+
+def scenes(path: Path) -> list[Scene]:
+    """The images in an ND2 file."""
+    with reading(path), _opened(path) as file:
+        return _scenes(file, _images(file, path))
 
 
 def read_labels(path: Path, *, axes: str | None = None, scene: int | str | None = None) -> Image:
@@ -99,6 +100,19 @@ def read_labels(path: Path, *, axes: str | None = None, scene: int | str | None 
 def read_record(path: Path) -> dict[str, Any]:
     """Nothing: there is no record of ours in an ND2 file."""
     return {}
+
+
+def _images(file: ND2File, path: Path) -> list[Frames]:
+    """The images of an open file: one for each number of what is no axis of an image."""
+    loops = _loops(file, path)
+    others = [(name, n) for name, n in loops if len(name) > 1 or name == "p"]
+    places = [dict(zip(dict(others), at, strict=True)) for at in np.ndindex(*(n for _, n in others))]
+    return [_frames(file, loops, at, path) for at in places]
+
+
+def _scenes(file: ND2File, images: list[Frames]) -> list[Scene]:
+    names = _positions(file)
+    return [Scene(k, _name(one.at, names), one.shape) for k, one in enumerate(images)]
 
 
 def open_frames(frames: Frames) -> Opened:

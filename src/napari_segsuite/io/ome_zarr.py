@@ -16,6 +16,7 @@ from napari_segsuite.io.geometry import PLACE, Described, fields_of, order_of, p
 from napari_segsuite.io.ids import from_pixels, largest
 from napari_segsuite.io.lazy import Opened, View
 from napari_segsuite.io.record import KEY, affine_of, check_finished, classes_of, segmentation_of
+from napari_segsuite.io.scenes import Scene, Several, how_to_choose
 from napari_segsuite.io.store import check_array, check_complete, child, named, open_node
 from napari_segsuite.io.table import table_of, tidy
 from napari_segsuite.types import Image, Segmentation, Table
@@ -43,6 +44,15 @@ def read_segmentation(path: Path, *, axes: str | None = None) -> Segmentation:
         place = {name: getattr(image, name) for name in PLACE}
         table = stored if stored is not None else table_of(labels, image.axes, classes_of(record))
         return segmentation_of(labels, place, {"name": image.name, **record}, table)
+
+
+def scenes(path: Path) -> list[Scene]:
+    """The images in a store that is none itself: fields of a plate, series, or whatever images lie in it."""
+    with reading(path):
+        node = open_node(path)
+        if not isinstance(node, zarr.Group) or "multiscales" in ngff.ome_of(node.attrs.asdict()):
+            return []
+        return [Scene(k, name, (), key=name) for k, name in enumerate(scenes_of(node))]
 
 
 def labels_of(group: zarr.Group) -> list[str]:
@@ -130,7 +140,7 @@ def _scene(node: Any, path: Path, scene: int | str | None) -> tuple[Any, Path]:
     if scene is None and len(names) > 1:
         shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         found = f"store {path} holds {len(names)} images ({shown})"
-        raise InputError(found, "one of them", f"Choose with scene={names[0]!r} (--scene {names[0]!r}).")
+        raise Several(found, "one of them", how_to_choose(names[0]))
     wanted = names[0] if scene is None else str(scene)
     if wanted not in names and wanted.isdigit() and int(wanted) < len(names):
         wanted = names[int(wanted)]

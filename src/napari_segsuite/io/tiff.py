@@ -63,9 +63,15 @@ def read(path: Path, *, axes: str | None = None, scene: int | str | None = None)
     )  # fmt: skip
 
 
-def read_labels(path: Path, *, axes: str | None = None) -> Image:
+def scenes(path: Path) -> list[Scene]:
+    """The images in a TIFF, without previews."""
+    with _opened(path) as tif:
+        return _scenes(tif)[0]
+
+
+def read_labels(path: Path, *, axes: str | None = None, scene: int | str | None = None) -> Image:
     """Read a TIFF whose pixels are labels."""
-    return read(path, axes=axes)
+    return read(path, axes=axes, scene=scene)
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -93,11 +99,17 @@ def _opened(path: Path) -> Iterator[TiffFile]:
 
 def _series_of(tif: TiffFile, path: Path, scene: int | str | None) -> tuple[int, TiffPageSeries]:
     """The one series that is meant, with its number."""
-    found = list(enumerate(tif.series))
-    images = [(i, s) for i, s in found if s.name.lower() not in _PREVIEWS and not s.keyframe.is_reduced and not s.keyframe.is_mask] or found
-    told = {i: Scene(i, one.name, one.shape) for i, one in found}
-    index = choose([told[i] for i, _ in images], scene, path, list(told.values())).number
+    images, every = _scenes(tif)
+    index = choose(images, scene, path, every).number
     return index, tif.series[index]
+
+
+def _scenes(tif: TiffFile) -> tuple[list[Scene], list[Scene]]:
+    """The images, and everything that can be had by its number."""
+    found = [(Scene(i, one.name, one.shape), one) for i, one in enumerate(tif.series)]
+    images = [s for s, one in found if s.name.lower() not in _PREVIEWS and not one.keyframe.is_reduced and not one.keyframe.is_mask]
+    every = [s for s, _ in found]
+    return images or every, every
 
 
 def _stored_axes(tif: TiffFile, series: TiffPageSeries, described: Described, record: dict[str, Any], path: Path) -> str:
