@@ -29,6 +29,7 @@ from napari_segsuite.io.inputs import (
     takes_scene,
     writable,
 )
+from napari_segsuite.io.kinds import check_kind
 from napari_segsuite.io.place import is_remote, make_folder, place, remove
 from napari_segsuite.io.scenes import Scene
 from napari_segsuite.types import Image, Segmentation
@@ -285,6 +286,8 @@ def _reader(path: Path) -> Any:
     check_is_there(path)
     with reading(path):
         name = source_of(path)
+    if not is_remote(path) and path.is_file():
+        check_kind(path, name)
     if name is None:
         if path.is_dir():
             do = "If its files are the slices of one image, say so: files='z' (--files z)."
