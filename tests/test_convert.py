@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ import nibabel
 import numpy as np
 import pytest
 
+from napari_segsuite.engine.lock import alone
+from napari_segsuite.errors import OutputError
 from napari_segsuite.io import read, read_segmentation, write
+from napari_segsuite.io.commit import replacing
 from napari_segsuite.io.table import table_of
 from napari_segsuite.types import Class, Image, Segmentation
 
@@ -111,6 +115,24 @@ def test_what_is_lost_is_said(segsuite: Segsuite, tmp_path: Path) -> None:
         "lost: its position in the world, which TIFF has no word for"
         in segsuite("convert", str(tmp_path / "a.ome.zarr"), str(tmp_path / "b.tif")).out
     )
+
+
+def test_two_processes_never_write_one_file(segsuite: Segsuite, tmp_path: Path) -> None:
+    source, labelled = write(image(), tmp_path / "a.nrrd"), write(labels(), tmp_path / "l.nrrd")
+    for target, words in (("b.mha", ["convert", source]), ("b.csv", ["export", labelled, "--format", "csv", "--out"])):
+        for more in ([], ["--overwrite"]):
+            with alone(tmp_path / target):
+                told = segsuite(*words, tmp_path / target, *more)
+            assert (told.code, told.err) == (
+                1, f"segsuite: Another process is writing {tmp_path / target}. Wait until it is done, stop it, or choose another output.\n"
+            )  # fmt: skip
+        assert segsuite(*words, tmp_path / target).code == 0
+    with contextlib.ExitStack() as late:
+        late.enter_context(pytest.raises(OutputError, match="exists already"))
+        late.enter_context(replacing(tmp_path / "late", overwrite=False)).write_text("mine")
+        (tmp_path / "late").write_text("theirs")
+    assert (tmp_path / "late").read_text() == "theirs"
+    assert {p.name for p in tmp_path.iterdir()} == {"a.nrrd", "l.nrrd", "b.mha", "b.csv", "late"}
 
 
 def test_nothing_is_written_over(segsuite: Segsuite, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from napari_segsuite.annotations import FORMATS, Annotated, export, format_of, lost, read_annotations
 from napari_segsuite.annotations.checks import name_of
 from napari_segsuite.annotations.items import CROWD
+from napari_segsuite.engine.lock import alone
 from napari_segsuite.errors import InputError, OutputError
 from napari_segsuite.flags import where
 from napari_segsuite.io import list_inputs, read_segmentation, write_result
@@ -61,7 +62,8 @@ def export_all(
             yield item if known is None else _alike(item, *known)
 
     if FORMATS[name].several or (len(paths) == 1 and out.suffix.lower() == FORMATS[name].suffix):
-        return [(export(items(paths), out, name, overwrite=overwrite), list(told))]
+        with alone(out):
+            return [(export(items(paths), out, name, overwrite=overwrite), list(told))]
     if out.suffix.lower() == FORMATS[name].suffix:
         raise OutputError(f"{len(paths)} results cannot go into one {out.suffix} file", "a folder as --out")
     with writing(out):
@@ -69,7 +71,8 @@ def export_all(
     done = []
     for path in paths:
         told.clear()
-        done.append((export(items([path]), out / f"{stem(path)}{FORMATS[name].suffix}", name, overwrite=overwrite), list(told)))
+        with alone(to := out / f"{stem(path)}{FORMATS[name].suffix}"):
+            done.append((export(items([path]), to, name, overwrite=overwrite), list(told)))
     return done
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from napari_segsuite.engine.lock import alone
 from napari_segsuite.errors import OptionError, OutputError, SegsuiteError
 from napari_segsuite.flags import add_reading, in_flags, output, reading_of, where
 from napari_segsuite.io import holds_labels, module_of, read, read_segmentation, write
+from napari_segsuite.io.commit import check_free
 from napari_segsuite.io.faults import writing
 from napari_segsuite.io.geometry import sized
 from napari_segsuite.io.inputs import source_of, takes_scene
@@ -61,6 +63,18 @@ def convert(
     """
     if canonical(source) == canonical(target):
         raise OutputError(f"{source} would be written over itself", "another path for the result")
+    if target.suffix.lower() == ".zarr" or not target.is_dir():  # which writing has other words for
+        check_free(target, overwrite=overwrite)
+    with alone(target):
+        thing = _read(source, labels, axes, scene, files, voxel_um, series)
+        write(thing, target, overwrite=overwrite)
+        return lost(thing, target)
+
+
+def _read(
+    source: Path, labels: bool, axes: str | None, scene: int | str | None, files: str | None, voxel_um: Sequence[float], series: Path | None
+) -> Image | Segmentation:
+    """What is to be written."""
     thing: Image | Segmentation
     if labels or (not files and holds_labels(source)):
         found = _labels(source, axes, scene, files, series)
@@ -69,8 +83,7 @@ def convert(
         raise OptionError(f"a series is for labels, and {source} is an image", "labels, or --labels where the file does not say that it holds some")
     else:
         thing = read(source, axes=axes, scene=scene, files=files, voxel_um=voxel_um)
-    write(thing, target, overwrite=overwrite)
-    return lost(thing, target)
+    return thing
 
 
 def convert_all(source: Path, target: Path, suffix: str = "", *, scene: int | str | None = None, **wishes: Any) -> Iterator[tuple[str, Path, Any]]:

@@ -75,6 +75,36 @@ def held(path: Path, what: Path) -> Iterator[Check]:
         lock.release()
 
 
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Be the only process that writes a file: by a lock beside it, which goes when the file is there.
+
+    Where there can be no lock (a URL, a disk without locks, a folder that is not there), `io.commit.replacing` still refuses to put a file in
+    the place of one that came meanwhile.
+
+    Raises
+    ------
+    OutputError
+        Another process is writing it.
+    """
+    beside = path.with_name(f".{path.name[:120]}.lock")
+    lock = None if is_remote(path) or not path.parent.is_dir() else FileLock(beside, timeout=0)
+    if lock is not None:
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise _taken(path) from error
+        except (OSError, NotImplementedError):
+            lock = None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            with suppress(OSError):  # before it is released: nobody waits for it, and nobody else may hold it yet
+                beside.unlink(missing_ok=True)
+            lock.release()
+
+
 class _Lease:
     """Who holds something in an object store, as a file that is written again and again."""
 

@@ -34,11 +34,11 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises
     ------
     OutputError
-        There is something already and `overwrite` is false; or the system refuses (folder missing, not writable, disk full).
+        There is something already, or in the end, and `overwrite` is false; or the system refuses (folder missing, not writable, disk full).
     """
     check_free(path, overwrite=overwrite)
     if is_remote(path):
-        with _uploading(path) as part:
+        with _uploading(path, overwrite=overwrite) as part:
             yield part
         return
     part = path.with_name(f".{path.name[:120]}.part-{os.getpid()}")
@@ -48,18 +48,20 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
             remove(part)
             yield part
             _sync(part)
+            check_free(path, overwrite=overwrite)  # another process may have been faster
             _swap(part, path)
     finally:
         _discard(part)
 
 
 @contextmanager
-def _uploading(path: Path) -> Iterator[Path]:
+def _uploading(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """The same for a URL: written here first, then sent."""
     with tempfile.TemporaryDirectory(prefix="segsuite-") as folder:
         part = Path(folder) / path.name
         yield part
         with writing(path):
+            check_free(path, overwrite=overwrite)
             remove(path)
             upload(part, path)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_segsuite.engine.lock import alone
 from napari_segsuite.errors import OptionError, OutputError
 from napari_segsuite.flags import output, where
 from napari_segsuite.io import module_of, read_segmentation, write
@@ -44,6 +45,11 @@ def _track(args: argparse.Namespace) -> int:
     beside = args.out.with_name(f"{stem_of(args.out)}_tracks.csv")
     if args.format != "ctc" and beside.exists() and not args.overwrite:
         raise OutputError(f"{beside} exists already", do="Choose another --out, or allow it to be replaced (--overwrite).")
+    with alone(args.out):
+        return _tracked(args, beside)
+
+
+def _tracked(args: argparse.Namespace, beside: Path) -> int:
     segmentation = read_segmentation(args.labels, axes=args.axes)
     tracked, tracks = track(segmentation, max_distance=args.max_distance, max_gap=args.max_gap, divisions=args.divisions)
     count, divided = int(tracks.table["track"].max(initial=0)), len(set(tracks.parents.values()))
