@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,10 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from skimage.measure import regionprops
 
-from napari_segsuite.errors import InputError
-from napari_segsuite.io import blocks
+from napari_segsuite.errors import InputError, OutputError
+from napari_segsuite.io import blocks, write
 from napari_segsuite.io.table import columns_of, read_table, table_of, write_table
-from napari_segsuite.types import Class
+from napari_segsuite.types import Class, Segmentation
 
 CELL = (Class(1, "cell"),)
 labelled = hnp.arrays(np.int32, hnp.array_shapes(min_dims=2, max_dims=3, max_side=9), elements=st.integers(0, 6))
@@ -104,3 +106,12 @@ def test_a_damaged_table_is_named(text: str, complaint: str, tmp_path: Path) -> 
     with pytest.raises(InputError) as caught:
         read_table(tmp_path / "t.csv")
     assert complaint.format(path=tmp_path / "t.csv") in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".ome.zarr", ".png", ".nii.gz"])
+def test_columns_of_different_lengths_are_named(make_segmentation: Callable[..., Segmentation], tmp_path: Path, suffix: str) -> None:
+    found = make_segmentation()
+    broken = replace(found, segments={**found.segments, "score": np.ones(7)})
+    with pytest.raises(OutputError, match=r"different lengths \(id 2, class_id 2, score 7, .*one row per segment; look at score\."):
+        write(broken, tmp_path / f"a{suffix}")
+    assert not list(tmp_path.iterdir())

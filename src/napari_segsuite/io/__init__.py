@@ -14,13 +14,12 @@ from typing import Any
 
 from napari_segsuite.errors import InputError, OutputError
 from napari_segsuite.io.commit import check_free, replacing
-from napari_segsuite.io.faults import check_is_there, reading, writing
+from napari_segsuite.io.faults import writing
 from napari_segsuite.io.geometry import sized
 from napari_segsuite.io.inputs import (
     OURS,
     check_extra,
     check_written,
-    known,
     list_folders,
     list_inputs,
     module_of,
@@ -29,8 +28,8 @@ from napari_segsuite.io.inputs import (
     takes_scene,
     writable,
 )
-from napari_segsuite.io.kinds import check_kind
-from napari_segsuite.io.place import is_remote, make_folder, place, remove
+from napari_segsuite.io.place import make_folder, place, remove
+from napari_segsuite.io.readers import reader_of, slices_of
 from napari_segsuite.io.scenes import Scene
 from napari_segsuite.types import Image, Segmentation
 
@@ -74,7 +73,7 @@ def read(
         It is compressed in a way that needs an optional package.
     """
     path = place(path)
-    found: Image = _slices(path, files, scene).read(path, files, axes=axes) if files else _reader(path).read(path, axes=axes, scene=scene)
+    found: Image = slices_of(path, files, scene).read(path, files, axes=axes) if files else reader_of(path).read(path, axes=axes, scene=scene)
     return sized(found, voxel_um) if voxel_um else found
 
 
@@ -102,8 +101,8 @@ def read_segmentation(
     """
     path = place(path)
     if files:
-        return _slices(path, files, scene).read_segmentation(path, files, axes)  # type: ignore[no-any-return]
-    module = _reader(path)
+        return slices_of(path, files, scene).read_segmentation(path, files, axes)  # type: ignore[no-any-return]
+    module = reader_of(path)
     if module.__name__.endswith("dicom"):
         return module.read_segmentation(path, axes=axes, scene=scene)  # type: ignore[no-any-return]
     from napari_segsuite.io import labels
@@ -141,14 +140,14 @@ def list_scenes(path: str | PathLike[str]) -> list[Scene]:
     >>> images = [read("a.lif", scene=one.wish) for one in list_scenes("a.lif")]  # doctest: +SKIP
     """
     path = place(path)
-    module = _reader(path)
+    module = reader_of(path)
     return list(module.scenes(path)) if hasattr(module, "scenes") else []
 
 
 def holds_labels(path: str | PathLike[str]) -> bool:
     """Whether a file or store says of itself that it is labels."""
     path = place(path)
-    return bool(_reader(path).read_record(path).get("kind") == "segmentation")
+    return bool(reader_of(path).read_record(path).get("kind") == "segmentation")
 
 
 def check_is_image(image: Image) -> tuple[str, ...]:
@@ -172,7 +171,7 @@ def check_is_image(image: Image) -> tuple[str, ...]:
     path = place(image.source)
     if source_of(path) is None and path.is_dir():
         return ()  # slices, of which it was said that they are an image
-    module = _reader(path)
+    module = reader_of(path)
     record = module.read_record(path)
     if record.get("kind") == "segmentation":
         from napari_segsuite.io.volume import planned
@@ -207,7 +206,7 @@ def write(thing: Image | Segmentation, path: str | PathLike[str], *, overwrite: 
     Raises
     ------
     OutputError
-        Unknown suffix, something is there already, no room, no right to write, or the format cannot hold it.
+        Unknown suffix, something is there already, no room, no right to write, columns of different lengths, or the format cannot hold it.
     """
     path = place(path)
     name = module_of(path)
@@ -217,6 +216,10 @@ def write(thing: Image | Segmentation, path: str | PathLike[str], *, overwrite: 
         raise OutputError(f"{str(path)!r} is a folder", "a file name")
     check_written(path)
     check_extra(path)
+    if isinstance(thing, Segmentation):
+        from napari_segsuite.io.table import check_table
+
+        check_table(thing.segments)
     writer = importlib.import_module(f"napari_segsuite.io.{name}" if name == "raster" else f"napari_segsuite.io.{name}_write")
     options = {"version": version} if name == "ome_zarr" else {}
     (writer.write_image if isinstance(thing, Image) else writer.write_segmentation)(thing, path, overwrite=overwrite, **options)
@@ -272,30 +275,3 @@ def write_beside(segmentation: Segmentation, labels: Path, *, overwrite: bool = 
 def _run_json(segmentation: Segmentation) -> Mapping[str, Any]:
     classes = [{"id": c.id, "name": c.name, "color": list(c.color), "countable": c.countable} for c in segmentation.classes]
     return {**segmentation.provenance, "classes": classes}
-
-
-def _slices(path: Path, files: str, scene: int | str | None) -> Any:
-    """The module that reads folders of slices."""
-    if scene is not None:
-        raise InputError(f"scene={scene!r} chooses an image in a file, and the files of {path} are one image along {files!r}", "one of the two")
-    check_is_there(path)
-    return importlib.import_module("napari_segsuite.io.slices")
-
-
-def _reader(path: Path) -> Any:
-    check_is_there(path)
-    with reading(path):
-        name = source_of(path)
-    if not is_remote(path) and path.is_file():
-        check_kind(path, name)
-    if name is None:
-        if path.is_dir():
-            do = "If its files are the slices of one image, say so: files='z' (--files z)."
-            raise InputError(f"folder {path} is neither a DICOM series nor a zarr store", "one of these, or an image file", do)
-        raise InputError(f"file {path} is not a kind of file that can be read", f"a file ending in {known()}, a DICOM series, or a zarr folder")
-    if name not in ("ome_zarr", "dicom") and path.is_dir():
-        raise InputError(f"{str(path)!r} is a folder", "an image file")
-    if is_remote(path) and name != "ome_zarr":
-        raise InputError(f"{path} is a file at a URL, of which only parts can be read where it is a zarr store", do="Copy it to a disk first.")
-    check_extra(path)
-    return importlib.import_module(f"napari_segsuite.io.{name}")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_segsuite.errors import InputError
+from napari_segsuite.errors import InputError, OutputError
 from napari_segsuite.io.blocks import Region, pieces
 from napari_segsuite.io.commit import replacing
 from napari_segsuite.io.faults import reading
@@ -33,6 +33,22 @@ def columns_of(axes: str) -> tuple[str, ...]:
     """
     per_axis = [name for a in axes for name in (f"bbox_{a}0", f"bbox_{a}1", f"centroid_{a}")]
     return ("id", "class_id", "score", "size", *per_axis, "status")
+
+
+def check_table(table: Table) -> None:
+    """Complain of columns of different lengths, which are no table.
+
+    Raises
+    ------
+    OutputError
+        Names them.
+    """
+    lengths = {name: len(column) for name, column in table.items()}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {n}" for name, n in lengths.items())
+        usual = max(lengths.values(), key=list(lengths.values()).count)
+        odd = ", ".join(name for name, n in lengths.items() if n != usual)
+        raise OutputError(f"the columns of the table of segments are of different lengths ({told})", f"one row per segment; look at {odd}")
 
 
 def tidy(table: Table) -> dict[str, NDArray[Any]]:
@@ -75,6 +91,7 @@ def table_of(labels: ArrayLike, axes: str, classes: Sequence[Class], class_of: M
 
 def write_table(table: Table, path: Path, *, overwrite: bool = False) -> None:
     """Write a table as CSV: a header, one line per segment, floats with all their digits."""
+    check_table(table)
     with replacing(path, overwrite=overwrite) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(table)
