@@ -15,7 +15,7 @@ from napari_segsuite.annotations.checks import name_of
 from napari_segsuite.annotations.items import CROWD
 from napari_segsuite.engine.lock import alone
 from napari_segsuite.errors import InputError, OutputError
-from napari_segsuite.flags import where
+from napari_segsuite.flags import folder, named, where
 from napari_segsuite.io import list_inputs, read_segmentation, write_result
 from napari_segsuite.io.faults import check_is_there, writing
 from napari_segsuite.pairing import results, stem
@@ -64,6 +64,8 @@ def export_all(
     if FORMATS[name].several or (len(paths) == 1 and out.suffix.lower() == FORMATS[name].suffix):
         with alone(out):
             return [(export(items(paths), out, name, overwrite=overwrite), list(told))]
+    if out.suffix.lower() in {f.suffix for f in FORMATS.values()} - {FORMATS[name].suffix, ""} and not out.is_dir():
+        raise OutputError(f"{out} does not end in {FORMATS[name].suffix}", f"a path ending so for {FORMATS[name].title}, or a folder")
     if out.suffix.lower() == FORMATS[name].suffix:
         raise OutputError(f"{len(paths)} results cannot go into one {out.suffix} file", "a folder as --out")
     with writing(out):
@@ -123,9 +125,9 @@ def add_export(command: Any) -> None:
     command.add_argument("inputs", nargs="+", metavar="RESULT", help="label files, patterns such as 'results/*_labels.tif', or folders")
     command.add_argument("--format", required=True, choices=list(FORMATS), help="; ".join(f"{n}: {f.title}" for n, f in FORMATS.items()))
     told = "a path ending as the format does, or a folder: of the data set (voc, cityscapes), or for one file per result"
-    command.add_argument("--out", type=_path, required=True, help=told)
-    command.add_argument("--images", type=_path, metavar="DIR", help="folder of the images, whose file names are written then")
-    command.add_argument("--like", type=_path, metavar="FILE", help="a COCO file whose numbers of images and categories are taken")
+    command.add_argument("--out", type=_target, required=True, help=told)
+    command.add_argument("--images", type=named, metavar="DIR", help="folder of the images, whose file names are written then")
+    command.add_argument("--like", type=named, metavar="FILE", help="a COCO file whose numbers of images and categories are taken")
     command.add_argument("--overwrite", action="store_true", help="replace what is there")
     command.set_defaults(command=_export)
 
@@ -134,19 +136,18 @@ def add_import(command: Any) -> None:
     """Add the arguments of ``segsuite import``."""
     readable = [n for n, f in FORMATS.items() if f.readable]
     command.add_argument("sources", nargs="+", type=where, metavar="FILE", help="files of annotations, or the folder of a data set")
-    command.add_argument("--out", type=_path, required=True, metavar="DIR", help="folder for the labels, one file per image, with their tables")
+    command.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder for the labels, one file per image, with their tables")
     command.add_argument("--format", choices=readable, help="what the files are [found out]")
-    command.add_argument("--images", type=_path, metavar="DIR", help="folder of the images: for their sizes, where a format does not say them")
+    command.add_argument("--images", type=named, metavar="DIR", help="folder of the images: for their sizes, where a format does not say them")
     command.add_argument("--keep-crowds", action="store_true", help="keep groups of objects (iscrowd) as one segment each [they become background]")
     command.add_argument("--overwrite", action="store_true", help="replace what is there")
     command.set_defaults(command=_import)
 
 
-def _path(text: str) -> Path:
-    """A path; never nothing, which would be the current folder."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("is empty; '.' is the current folder")
-    return where(text)
+def _target(text: str) -> Path:
+    """A file of one of the formats, or a folder."""
+    path = named(text)
+    return path if path.suffix.lower() in {f.suffix for f in FORMATS.values()} else folder(text)
 
 
 def _export(args: argparse.Namespace) -> int:

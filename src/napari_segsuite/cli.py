@@ -20,7 +20,7 @@ from napari_segsuite._version import __version__
 from napari_segsuite.annotation_commands import add_export, add_import
 from napari_segsuite.convert import add_convert
 from napari_segsuite.errors import MissingExtra, OptionError, SegsuiteError
-from napari_segsuite.flags import add_options, add_reading, command, in_flags, options_of, output, reading_of, where
+from napari_segsuite.flags import add_options, add_reading, command, folder, in_flags, options_of, output, reading_of, where
 from napari_segsuite.model_commands import add_models
 from napari_segsuite.terminal import SIGNAL, complain, say, shower, stoppable
 from napari_segsuite.tracking.command import add_track
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     about.add_argument("--json", action="store_true", help="print one JSON object")
     about.set_defaults(command=_info)
     demo = command(commands, "demo", "segment a picture that comes with the install")
-    demo.add_argument("--out", type=Path, default=Path("segsuite-demo"), help="folder for the results [segsuite-demo]")
+    demo.add_argument("--out", type=folder, default=Path("segsuite-demo"), help="folder for the results [segsuite-demo]")
     demo.add_argument("--view", action="store_true", help="show the result in napari")
     demo.set_defaults(command=_demo)
     return parser
@@ -94,7 +94,7 @@ def _add_train(commands: Any) -> None:
     from napari_segsuite.training.options import TrainOptions
 
     train = command(commands, "train", "train a model on images and labels of one's own")
-    train.add_argument("--out", type=Path, required=True, help="folder for the model; the same command again goes on, or says that it is done")
+    train.add_argument("--out", type=folder, required=True, help="folder for the model; the same command again goes on, or says that it is done")
     train.add_argument("--overwrite", action="store_true", help="begin anew, and replace another training or model")
     train.add_argument("--progress", choices=["auto", "bar", "json", "none"], default="auto", help=_PROGRESS)
     add_options(train, TrainOptions, needed=("images", "labels"))

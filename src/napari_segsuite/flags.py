@@ -18,6 +18,9 @@ from napari_segsuite.engine.options import Options, hints
 from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.io.inputs import MODULES, UNWRITTEN, module_of
 
+_ENDING = re.compile(r"\.[a-z]{2}[a-z0-9]{0,3}", re.IGNORECASE)
+"""What looks like the ending of a file: .foo, and not .v2, .5 or .A01."""
+
 _METAVARS = {str: "NAME", int: "INTEGER", float: "NUMBER"}
 
 
@@ -79,18 +82,42 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def output(text: str) -> Path:
-    """A path; never nothing, as from a variable that is not set, which would be the current folder."""
-    path = where(text)
-    if not text.strip():
-        raise argparse.ArgumentTypeError("is empty; '.' is the current folder")
+    """A path of a folder, or of a file of a kind that is written; one that is neither is asked about."""
+    path = named(text)
     if path.suffix.lower() in (".csv", ".json", ".txt", ".npy", ".gz", ".h5") and module_of(path) is None:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a folder nor a path ending in .ome.zarr, .tif, .png, .nii.gz or .dcm")
     known = {suffix for module, suffixes in MODULES.items() if module not in UNWRITTEN for suffix in suffixes}
-    if module_of(path) is None and not path.is_dir() and not text.endswith(("/", "\\")) and (meant := _nearly("".join(path.suffixes[-2:]), known)):
+    if module_of(path) is None and not _is_folder(path, text) and (meant := _nearly("".join(path.suffixes[-2:]), known)):
         raise argparse.ArgumentTypeError(f"{text!r} ends nearly like {meant}; for a folder of this name write '{text}/'")
+    if module_of(path) is None:
+        _check_folder(path, text)
     if module_of(path) not in (None, "ome_zarr") and text.endswith(("/", "\\")):
         raise argparse.ArgumentTypeError(f"{text!r} ends like a folder and like a file")
     return path
+
+
+def folder(text: str) -> Path:
+    """A path of a folder: not one that ends like a file, unless a slash says that it is meant."""
+    path = named(text)
+    _check_folder(path, text)
+    return path
+
+
+def named(text: str) -> Path:
+    """A path; never nothing, as from a variable that is not set, which would be the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; '.' is the current folder")
+    return where(text)
+
+
+def _check_folder(path: Path, text: str) -> None:
+    if _ENDING.fullmatch(path.suffix) and not _is_folder(path, text):
+        raise argparse.ArgumentTypeError(f"{text!r} ends in {path.suffix} like a file of a kind that is not written; for a folder write '{text}/'")
+
+
+def _is_folder(path: Path, text: str) -> bool:
+    """Whether a path is of a folder that is there, or says by a slash that it is meant to be one."""
+    return text.endswith(("/", "\\")) or path.is_dir()
 
 
 def _nearly(suffix: str, known: Collection[str]) -> str:
