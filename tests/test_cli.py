@@ -423,10 +423,7 @@ def test_an_output_that_is_nearly_a_file_is_asked_about(tmp_path: Path, capsys: 
         with pytest.raises(SystemExit) as stop:
             cli.main([*map(str, words), str(tmp_path / "x.foo")])
         assert stop.value.code == 2
-        assert (
-            f"x.foo' ends in .foo like a file of a kind that is not written here; for a folder write '{tmp_path / 'x.foo'}/'"
-            in capsys.readouterr().err
-        )
+        assert f"x.foo' ends in .foo like a file of a kind that is not written; for a folder write '{tmp_path / 'x.foo'}/'" in capsys.readouterr().err
     assert cli.main(["export", str(image), "--format", "geojson", "--out", str(tmp_path / "x.json")]) == 1
     assert "x.json does not end in .geojson" in capsys.readouterr().err
     assert {p.name for p in tmp_path.iterdir()} == {"a.tif"}

@@ -10,11 +10,13 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK
 
 from napari_segsuite.engine.lock import alone
 from napari_segsuite.errors import OutputError
 from napari_segsuite.io import read, read_segmentation, write
 from napari_segsuite.io.commit import replacing
+from napari_segsuite.io.geometry import sized
 from napari_segsuite.io.table import table_of
 from napari_segsuite.types import Class, Image, Segmentation
 
@@ -106,11 +108,36 @@ def test_a_grid_that_was_changed_meanwhile_is_not_undone(segsuite: Segsuite, tmp
     assert found.affine[0, 3] == pytest.approx(-float(b"9" + raw.split(b"space origin: (")[1].split(b",")[0]))
 
 
+@pytest.mark.parametrize("a", [".nii.gz", ".nrrd", ".ome.zarr"])
+def test_other_voxel_sizes_leave_directions_and_the_first_voxel(a: str, segsuite: Segsuite, tmp_path: Path) -> None:
+    source = write(image(affine=AFFINE), tmp_path / f"a{a}")
+    told = segsuite("convert", source, tmp_path / "b.nii.gz", "--voxel-um", "5000,1000,2000")
+    assert told.code == 0, told.err
+    assert "note: its voxels are taken as 5 x 1 x 2 millimeter, as --voxel-um says; the directions of its axes" in told.out
+    found = read(tmp_path / "b.nii.gz")
+    lengths = np.linalg.norm(AFFINE[:3, :3], axis=0)
+    wanted = AFFINE @ np.diag([*(np.array([5, 1, 2]) / lengths), 1])
+    assert found.affine == pytest.approx(wanted)
+    assert (found.scale, found.units) == (pytest.approx((5, 1, 2)), ("millimeter",) * 3)
+    theirs = SimpleITK.ReadImage(str(tmp_path / "b.nii.gz"))
+    assert theirs.GetSpacing() == pytest.approx((2, 1, 5))
+    assert theirs.GetOrigin() == pytest.approx((-90, 126, -72))
+    out = ["--model", "otsu", "--out", tmp_path / "out", "--stack", "volume", "--voxel-um", "5000,1000,2000"]
+    assert "note: its voxels are taken as 5 x 1 x 2 millimeter" in segsuite("segment", source, *out).out
+    unsized = sized(image(affine=AFFINE, units=("pixel",) * 3), (1.0,))
+    assert unsized.affine is not None
+    assert np.linalg.solve(unsized.affine, [0, 0, 0, 1]) == pytest.approx(np.linalg.solve(AFFINE, [0, 0, 0, 1]))  # the same voxel
+
+
 def test_what_is_lost_is_said(segsuite: Segsuite, tmp_path: Path) -> None:
     write(Image((np.ones((3, 4, 5), bool),), **{**PLACE, "units": ("micrometer",) * 3}), tmp_path / "a.ome.zarr")
     told = segsuite("convert", str(tmp_path / "a.ome.zarr"), str(tmp_path / "b.mha"))
     assert "lost: its type bool, which MetaImage does not have; it is uint8 now, with the same values" in told.out
-    assert "lost: its unit: MetaImage has none" in told.out
+    assert "unit" not in told.out
+    assert SimpleITK.ReadImage(str(tmp_path / "b.mha")).GetSpacing() == pytest.approx((0.0008, 0.0008, 0.0025))  # in millimetres, as it takes them
+    assert read(tmp_path / "b.mha").units == ("micrometer",) * 3
+    write(Image((np.ones((3, 4), np.uint8),), "yx", (1.0, 1.0), ("pixel", "pixel"), (0.0, 0.0)), tmp_path / "c.tif")
+    assert "lost: that the size of its voxels is not known" in segsuite("convert", tmp_path / "c.tif", tmp_path / "c.mha").out
     assert (
         "lost: its position in the world, which TIFF has no word for"
         in segsuite("convert", str(tmp_path / "a.ome.zarr"), str(tmp_path / "b.tif")).out

@@ -25,6 +25,7 @@ from napari_segsuite.io import (
     write_result,
 )
 from napari_segsuite.io.faults import writing
+from napari_segsuite.io.geometry import kept
 from napari_segsuite.io.place import make_folder, remove
 from napari_segsuite.models import check_device, load_spec
 from napari_segsuite.outputs import Batch as Batch
@@ -199,7 +200,7 @@ def _segment(source: Source, batch: Batch, spec: ModelSpec, show: Show) -> Done:
 def _planned(source: Source, batch: Batch, spec: ModelSpec) -> tuple[Image, Plan]:
     """An input, and what will be done with it; complaints come before any work."""
     image = batch.read(source)
-    doubts = check_is_image(image)
+    doubts = check_is_image(image) + ((kept(image),) if batch.voxel_um and image.affine is not None else ())
     plan = resolve(image, batch.options, spec)
     check_result(image, batch)
     return image, replace(plan, notices=(*plan.notices, *doubts))

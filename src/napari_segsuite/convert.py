@@ -16,12 +16,13 @@ from napari_segsuite.flags import add_reading, in_flags, output, reading_of, whe
 from napari_segsuite.io import holds_labels, module_of, read, read_segmentation, write
 from napari_segsuite.io.commit import check_free
 from napari_segsuite.io.faults import writing
-from napari_segsuite.io.geometry import sized
+from napari_segsuite.io.geometry import kept, sized
 from napari_segsuite.io.inputs import source_of, takes_scene
 from napari_segsuite.io.nifti_grid import grid_told, is_plain
 from napari_segsuite.io.place import canonical, make_folder
 from napari_segsuite.io.scenes import ALL
 from napari_segsuite.io.volume import stored_type
+from napari_segsuite.sizes import um_in
 from napari_segsuite.sources import Source, sources_in
 from napari_segsuite.terminal import complain, say
 from napari_segsuite.types import SPATIAL, Image, Segmentation
@@ -54,7 +55,7 @@ def convert(
     Returns
     -------
     list of str
-        What the new file does not say to other programs, as phrases.
+        What the new file does not say to other programs (``lost: ...``), and what else is to be known (``note: ...``).
 
     Raises
     ------
@@ -68,7 +69,8 @@ def convert(
     with alone(target):
         thing = _read(source, labels, axes, scene, files, voxel_um, series)
         write(thing, target, overwrite=overwrite)
-        return lost(thing, target)
+        notes = [kept(thing)] if voxel_um and thing.affine is not None else []
+        return [f"note: {one}" for one in notes] + [f"lost: {one}" for one in lost(thing, target)]
 
 
 def _read(
@@ -160,8 +162,8 @@ def lost(thing: Image | Segmentation, target: Path) -> list[str]:
     before = np.dtype(thing.data.dtype).newbyteorder("=")
     if kind in _WORLD and before != (after := stored_type(thing)):
         told.append(f"its type {before}, which {name} does not have; it is {after} now, with the same values")
-    if kind == "metaimage" and len({u for a, u in zip(thing.axes, thing.units, strict=True) if a in SPATIAL} - {"millimeter"}):
-        told.append("its unit: MetaImage has none, and other programs take its numbers as millimetres")
+    if kind == "metaimage" and not all(um_in(u) for a, u in zip(thing.axes, thing.units, strict=True) if a in SPATIAL):
+        told.append("that the size of its voxels is not known: MetaImage has no word for it, and other programs take its numbers as millimetres")
     return told
 
 
@@ -190,7 +192,7 @@ def _convert(args: argparse.Namespace) -> int:
             failures.append(f"  {what}: {in_flags(str(told))}")
             say(f"{what}: failed")
         else:
-            say("\n".join([f"{what} -> {to}", *(f"  lost: {one}" for one in told)]))
+            say("\n".join([f"{what} -> {to}", *(f"  {in_flags(one)}" for one in told)]))
     if failures:
         complain(f"{len(failures)} failed:\n" + "\n".join(failures))
     return 1 if failures else 0

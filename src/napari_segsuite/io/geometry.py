@@ -8,10 +8,13 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_segsuite.errors import InputError, OptionError
 from napari_segsuite.io.lazy import Order
 from napari_segsuite.io.units import PIXEL
-from napari_segsuite.sizes import um_in
+from napari_segsuite.sizes import um_in, voxel_text
 from napari_segsuite.types import AXES, SPATIAL, Image, Segmentation
 
 PLACE = ("axes", "scale", "units", "translate")
@@ -126,10 +129,15 @@ def sized(image: Placed, voxel_um: Sequence[float]) -> Placed:
     voxel_um : sequence of float
         Along its spatial axes, or one number for all of them, in micrometres.
 
+    Returns
+    -------
+    Image or Segmentation
+        With its first voxel where it was. Where an affine says how the axes lie in the world, they keep their directions and its unit.
+
     Raises
     ------
     OptionError
-        They are not as many, or no sizes; or the image has a place in the world, which would no longer be true.
+        They are not as many, or no sizes.
     """
     spatial = "".join(a for a in image.axes if a in SPATIAL)
     n = len(spatial)
@@ -138,13 +146,39 @@ def sized(image: Placed, voxel_um: Sequence[float]) -> Placed:
         told = ", ".join(f"{size:g}" for size in voxel_um)
         raise OptionError(f"voxel_um is {told}, and {image.name} has the spatial axes {spatial}", f"{n} numbers above 0, or one")
     if image.affine is not None:
-        raise OptionError(f"voxel_um is given, and {image.name} says by an affine how large its voxels are and where they lie", "one of the two")
+        return _resized(image, image.affine, spatial, sizes)
     size_of = dict(zip(spatial, sizes, strict=True))
     scale = tuple(size_of.get(a, s) for a, s in zip(image.axes, image.scale, strict=True))
     units = tuple("micrometer" if a in size_of else u for a, u in zip(image.axes, image.units, strict=True))
     old = zip(image.axes, image.translate, image.scale, image.units, strict=True)
     kept = tuple(_moved(at, before, unit, size_of[a]) if a in size_of else at for a, at, before, unit in old)
     return replace(image, scale=scale, units=units, translate=kept)
+
+
+def kept(thing: Image | Segmentation) -> str:
+    """What to say where `sized` met an affine; empty where there is none."""
+    if thing.affine is None:
+        return ""
+    size = voxel_text(thing.scale, thing.axes, thing.units)
+    return f"its voxels are taken as {size}, as voxel_um says; the directions of its axes and the place of its first voxel stay those of the file"
+
+
+def _resized(image: Placed, affine: NDArray[np.float64], spatial: str, sizes: tuple[float, ...]) -> Placed:
+    """The same with an affine whose edges have these lengths in micrometres; the unit stays, if it is one of length."""
+    units = [image.units[image.axes.index(a)] for a in spatial]
+    unit = units[0] if len(set(units)) == 1 and um_in(units[0]) else "micrometer"
+    whole = np.array(affine, np.float64)
+    whole[:-1] *= np.array([(um_in(u) or 1.0) / um_in(unit) for u in units])[:, None]
+    before = whole[:-1, :-1].copy()
+    lengths = dict(zip(spatial, (size / um_in(unit) for size in sizes), strict=True))
+    whole[:-1, :-1] *= np.array([lengths[a] for a in spatial]) / np.linalg.norm(before, axis=0)
+    if not all(map(um_in, units)):  # a place in voxels, which are of another size now
+        whole[:-1, -1] = whole[:-1, :-1] @ np.linalg.solve(before, whole[:-1, -1])
+    start = dict(zip(spatial, whole[:-1, -1].tolist(), strict=True))
+    scale = tuple(lengths.get(a, s) for a, s in zip(image.axes, image.scale, strict=True))
+    named = tuple(unit if a in lengths else u for a, u in zip(image.axes, image.units, strict=True))
+    moved = tuple(start.get(a, at) for a, at in zip(image.axes, image.translate, strict=True))
+    return replace(image, affine=whole, scale=scale, units=named, translate=moved)
 
 
 def valid(size: Size | None) -> Size:
