@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_segsuite.io import label_store
+from napari_segsuite.errors import InputError
+from napari_segsuite.io import dicom_peek, label_store, read, readers
 
 Segsuite = Callable[..., Any]
 SCAN = np.zeros((5, 20, 24), np.int16)
@@ -70,3 +71,29 @@ def test_an_extra_that_is_missing_is_told_once(folder: Path, segsuite: Segsuite,
     ]
     assert len(lines) == 3
     assert [json.loads(line)["event"] for line in told.out.splitlines() if "event" in line].count("failed") == 13
+
+
+def test_a_huge_folder_is_looked_at_for_a_while(segsuite: Segsuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for k in range(30):
+        (tmp_path / f"f{k:02d}").mkdir()
+        (tmp_path / f"f{k:02d}" / "notes").write_text("nothing")
+    monkeypatch.setattr(dicom_peek, "MOST_PEEKED", 40)
+    monkeypatch.setattr(readers, "MOST_PEEKED", 40)
+    opened: list[Path] = []
+    monkeypatch.setattr(dicom_peek, "class_of", lambda path: opened.append(path))
+    told = segsuite("info", tmp_path)
+    assert told.code == 1
+    assert "no DICOM series was found among the first 40 files and folders below it. Needed: the folder of one series" in told.err
+    assert 0 < len({*opened}) <= 40
+    monkeypatch.setattr(dicom_peek, "MOST_PEEKED", 100)
+    assert "is neither a DICOM series nor a zarr store" in segsuite("info", tmp_path).err
+
+
+def test_a_series_is_never_read_in_part_because_there_is_much_beside_it(
+    make_series: Callable[..., list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_series(tmp_path / "a" / "one", np.zeros((4, 5, 6), np.uint16))
+    make_series(tmp_path / "a" / "two", np.zeros((4, 5, 6), np.uint16))
+    monkeypatch.setattr(dicom_peek, "MOST_FILES", 6)
+    with pytest.raises(InputError, match=r"has more than 6 files and folders below it\. Give the folder of one series\."):
+        read(tmp_path / "a")

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from napari_segsuite.errors import InputError
+
 SUFFIXES = (".dcm", ".dicom", ".ima")
 """What the names of DICOM files end with, if anything."""
 
@@ -20,7 +22,12 @@ DIRECTORY = "1.2.840.10008.1.3.10"
 """Storage class of a DICOMDIR, the list of what lies on a medium."""
 
 MOST_FILES = 20_000
-"""A tree of folders with more files is not gone through."""
+"""A tree of folders with more files and folders is not taken for a series."""
+
+MOST_PEEKED = 5_000
+"""So many files and folders of a tree are gone through to find a first DICOM file."""
+
+_NO_FILES = ("/proc", "/sys", "/dev")
 
 _HEAD = 1024
 _CLASS = b"\x02\x00\x02\x00UI"
@@ -45,7 +52,12 @@ def holds_dicom(path: Path) -> bool:
     """Whether this is a DICOM file, or a folder with DICOM files in it or below, other than segmentations."""
     if not path.is_dir():
         return path.is_file() and class_of(path) is not None
-    return any(_may_be_image(file) for file in _below(path))
+    return any(_may_be_image(file) for file in _below(path, MOST_PEEKED) if file is not None)
+
+
+def is_too_large(folder: Path) -> bool:
+    """Whether a folder has more below it than is gone through for a first DICOM file."""
+    return any(file is None for file in _below(folder, MOST_PEEKED))
 
 
 def is_series_folder(path: Path) -> bool:
@@ -54,9 +66,20 @@ def is_series_folder(path: Path) -> bool:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The DICOM files in a folder, sorted, without DICOMDIR; where it has none but segmentations, those below it as well."""
-    found = _in(folder) if is_series_folder(folder) else _below(folder)
-    return [file for file in found if file.suffix.lower() in SUFFIXES or class_of(file) not in (None, DIRECTORY)]
+    """The DICOM files in a folder, sorted, without DICOMDIR; where it has none but segmentations, those below it as well.
+
+    Raises
+    ------
+    InputError
+        There are too many files below it: without some of them a series would not be whole.
+    """
+    found = []
+    for file in _in(folder) if is_series_folder(folder) else _below(folder, MOST_FILES):
+        if file is None:
+            raise InputError(f"folder {folder} has more than {MOST_FILES} files and folders below it", do="Give the folder of one series.")
+        if file.suffix.lower() in SUFFIXES or class_of(file) not in (None, DIRECTORY):
+            found.append(file)
+    return found
 
 
 def _may_be_image(file: Path) -> bool:
@@ -75,12 +98,16 @@ def _in(folder: Path) -> Iterator[Path]:
                 yield file
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    """The same of a folder and all below it, but for zarr stores and hidden folders."""
+def _below(folder: Path, most: int) -> Iterator[Path | None]:
+    """The same of a folder and all below it, but for zarr stores and hidden folders; None where there is more than `most`, and no more then."""
     seen = 0
     for here, folders, files in os.walk(folder):
+        if here in _NO_FILES:
+            folders[:] = []
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.lower().endswith(".zarr"))
-        seen += len(files)
-        if seen > MOST_FILES:
+        seen += len(files) + 1
+        if seen > most:
+            yield None
             return
         yield from _in(Path(here))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_segsuite.errors import InputError
+from napari_segsuite.io.dicom_peek import MOST_PEEKED, is_too_large
 from napari_segsuite.io.faults import check_is_there, reading
 from napari_segsuite.io.inputs import check_extra, known, source_of
 from napari_segsuite.io.kinds import check_kind
@@ -36,6 +37,9 @@ def reader_of(path: Path) -> Any:
         check_kind(path, name)
     if name is None:
         if path.is_dir():
+            if is_too_large(path):
+                found = f"folder {path} is no zarr store, and no DICOM series was found among the first {MOST_PEEKED} files and folders below it"
+                raise InputError(found, "the folder of one series, a zarr store, or an image file")
             do = "If its files are the slices of one image, say so: files='z' (--files z)."
             raise InputError(f"folder {path} is neither a DICOM series nor a zarr store", "one of these, or an image file", do)
         raise InputError(f"file {path} is not a kind of file that can be read", f"a file ending in {known()}, a DICOM series, or a zarr folder")
