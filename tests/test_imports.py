@@ -76,8 +76,8 @@ HEAVY = (
 VIEWER = (
     *named(
         "viewer",
-        "adding appraise asking beside cards catalogue child clicks closing editors export files forecast form growth layers models_dock painted "
-        "panel pickers prompts_dock prompts_panel results samples segment segments segments_dock segments_view settings "
+        "adding appraise asking beside cards catalogue child clicks closing editors export files forecast form growth layers links models_dock "
+        "painted panel pickers prompts_dock prompts_panel results said samples segment segments segments_dock segments_view settings "
         "preview shelf shelves show shown stores target tries view words worker",
     ),
 )

@@ -109,6 +109,16 @@ def test_a_click_finds_a_disc_of_any_size_bright_or_dark(radius: int, sign: int)
     assert best.score == 1
 
 
+@pytest.mark.parametrize("noise", [5, 60])
+def test_a_click_finds_what_is_wider_than_most_and_noisier_than_its_border(noise: float) -> None:
+    inside = np.zeros((1200, 1200), bool)
+    inside[200:1000, 200:1000] = True
+    state = Geodesic().look(picture(inside, noise)[None])
+    best, *_ = Geodesic().answer(state, Prompt(((600, 640),)))
+    assert iou(best.region, inside) > 0.9
+    assert best.score == 1
+
+
 def test_more_points_and_a_box_say_more() -> None:
     left, right = disc((120, 160), (60, 60), 22), disc((120, 160), (60, 96), 22)
     state = Geodesic().look(picture(left | right, 3)[None])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import npe2
 import numpy as np
 import pytest
 from napari.components import ViewerModel
@@ -15,6 +16,7 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
 
+import napari_segsuite
 from napari_segsuite.errors import ModelError
 from napari_segsuite.models.foreign.home import installed, trusted
 from napari_segsuite.types import Class, Head, ModelSpec
@@ -147,6 +149,11 @@ def remove_with_a_question(models: ModelsDock, segment: SegmentDock, qtbot: QtBo
     assert [box.text() for box in seen] == ["Remove blur?"] * 2
     assert "blur" not in choices(segment.model)
     assert segment.model.value() == "nuclei"
+    segment.check()
+    assert segment.panel.notice.text().startswith("Model 'blur' is no longer there: 'nuclei' is chosen in its place.")
+    segment.model.set_value("otsu")
+    segment.check()
+    assert "blur" not in segment.panel.notice.text()
 
 
 def add_program(models: ModelsDock, qtbot: QtBot, folder: Path) -> None:
@@ -222,6 +229,19 @@ def test_words_of_strangers_are_shown_and_not_obeyed(qtbot: QtBot, home: Path, m
     assert "<img src='file:///etc/passwd'> ![p](//evil/p.png) **bold**" in told
     assert "<b>x</b>|y" in told
     assert "[here](file:///bin/true)" in told
+
+
+def test_segment_opens_in_a_tab_beside_models(make_napari_viewer: Callable[[], Any]) -> None:
+    plugins = npe2.PluginManager.instance()
+    if "napari-segsuite" not in plugins:  # run from a checkout that is not installed
+        plugins.register(str(Path(napari_segsuite.__file__).with_name("napari.yaml")))
+    viewer = make_napari_viewer()
+    beside, models = viewer.window.add_plugin_dock_widget("napari-segsuite", "Models")
+    models.set_value("otsu")
+    models.use()
+    segment = next(d for d in viewer.window._wrapped_dock_widgets.values() if isinstance(d.widget(), SegmentDock))
+    assert viewer.window._qt_window.tabifiedDockWidgets(beside) == [segment]
+    assert segment.widget().model.value() == "otsu"
 
 
 def test_headings_cannot_be_chosen(qtbot: QtBot, models: ModelsDock) -> None:

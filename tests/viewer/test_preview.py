@@ -189,6 +189,11 @@ def test_tries_replace_each_other_or_stay_to_be_compared(child: Child, qtbot: Qt
     assert labels.data.shape < (300, 400)
     assert np.allclose(labels.data_to_world((5, 7)), layer.data_to_world((5 + box["y"][0], 7 + box["x"][0])))
     assert dock.panel.status.text().startswith("In view: ")
+    viewer.dims.ndisplay = 3
+    dock.panel.attempt.click()
+    assert "Switch to 2D" in dock.panel.status.text()
+    viewer.dims.ndisplay = 2
+    assert dock.panel.status.text() == "", "it is 2D now"
     assert attempt(model="otsu", min_size_px=50) == ["cells otsu preview (min size 50)"]
     dock.panel.compare.setChecked(True)
     assert attempt(model="watershed") == ["cells otsu preview (min size 50)", "cells watershed preview"]
@@ -212,8 +217,10 @@ def test_tries_replace_each_other_or_stay_to_be_compared(child: Child, qtbot: Qt
         layer.contrast_limits = (1, 2)
         assert all(x.contrast_limits == [1, 2] for x in viewer.layers if kind(x) == "Image")
         assert dock.layer.count() == 1, "copies are nothing to choose"
+        assert [x.name for x in viewer.layers if x.name_overlay.visible] == [before[1], before[3]], "each view says what is tried in it"
         grid.enabled = False
         assert not dock.panel.side_by_side.isChecked()
+        assert not any(x.name_overlay.visible for x in viewer.layers)
         assert [x.name for x in viewer.layers] == before
     n = len(viewer.layers)
     dock.panel.attempt.click()

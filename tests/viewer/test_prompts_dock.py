@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,7 @@ def test_a_click_becomes_an_object_with_a_row_and_undo_takes_it_out(
     viewer.window.add_dock_widget(dock, name="Prompts")
     layer = viewer.add_image(cells(), name="cells", scale=(0.5, 0.25), translate=(3, 4), units=("um", "um"), rotate=20)
     dock.use("object")
+    assert dock.clicks.points.canvas_size_limits[0] == 0, "or napari draws a dot in the corner where nobody has clicked"
     assert not dock.panel.accept.isEnabled()
     for k, place in enumerate(SPOTS):
         click(dock, *place)
@@ -97,11 +99,13 @@ def test_a_click_becomes_an_object_with_a_row_and_undo_takes_it_out(
     assert read_segmentation(tmp_path / "out.tif").segments["id"].tolist() == [1, 2, 3]
     dock.panel.undo.click()
     assert labels.data.max() == 2
-    assert labels.features["size"].tolist()[3] == 0
+    assert labels.features["size"].tolist() == [0, *((labels.data == k).sum() for k in (1, 2))], "no row of zeros is left"
     assert "3" not in labels.metadata["segsuite"]["provenance"]["prompts"]
     dock.undo()
     dock.undo()
     assert not labels.data.any()
+    assert not labels.features["size"].any()
+    assert len(labels.features) <= 1
     assert not dock.panel.undo.isEnabled()
     assert "torch" not in set(sys.modules) - before
 
@@ -164,6 +168,7 @@ def test_a_layer_that_is_there_keeps_its_objects_and_columns(viewer: Any, dock: 
     assert (row["size"], row["score"]) == ((old.data == 201).sum(), 1.0)
     dock.undo()
     np.testing.assert_array_equal(old.data, data)
+    assert old.features["index"].tolist() == [0, 200]
     dock.panel.over.setChecked(True)
     click(dock, 30, 43)
     dock.accept()
@@ -283,6 +288,12 @@ def test_another_image_and_layers_that_go_are_no_surprise(viewer: Any, dock: Pro
     second = viewer.add_image(cells()[:90], name="second")
     dock.layer.set_value(second)
     assert dock.clicks.points is None
+    assert sorted(layer.name for layer in viewer.layers) == ["Prompts", "first", "second"], "what was not accepted stays with its image"
+    dock.layer.set_value(first)
+    dock.use("object")
+    assert dock.clicks.points.data.tolist() == [[30, 40]], "and is gone on with"
+    dock.clear()
+    dock.layer.set_value(second)
     assert [layer.name for layer in viewer.layers] == ["first", "second"]
     dock.use("object")
     click(dock, 30, 40)
@@ -298,6 +309,72 @@ def test_another_image_and_layers_that_go_are_no_surprise(viewer: Any, dock: Pro
     assert dock.layer.value() is first
     viewer.layers.clear()
     assert dock.layer.value() is None
+
+
+def test_what_is_said_of_another_slice_is_neither_asked_nor_lost(viewer: Any, dock: PromptsDock) -> None:
+    viewer.add_image(np.stack([cells(), cells()[::-1], cells()]), name="stack")
+    told = dock.panel.status.text
+    for z in (0, 1):
+        viewer.dims.set_point(0, z)
+        dock.use("object")
+        click(dock, z, *((30, 40) if z == 0 else (79, 40)))
+        assert "Enter accepts it" in told()
+    viewer.dims.set_point(0, 2)
+    dock.ask()
+    assert told() == "In other slices: 2 points."
+    assert not dock.panel.accept.isEnabled()
+    dock.use("background")
+    click(dock, 2, 3, 3)
+    assert told().startswith("So far only background is said here")
+    dock.clear()
+    assert dock.clicks.said().points == ((0, 30, 40), (1, 79, 40)), "only what is shown is forgotten"
+    viewer.dims.set_point(0, 1)
+    dock.accept()
+    assert told() == "Object 1 is in 'stack objects'."
+    assert dock.clicks.said().points == ((0, 30, 40),)
+    viewer.layers["stack objects"].name = "renamed"
+    assert told() == ""
+    assert dock.panel.targets.currentText() == "renamed"
+
+
+def test_a_box_takes_the_place_of_one_in_its_slice_only(viewer: Any, dock: PromptsDock) -> None:
+    viewer.add_image(np.stack([cells()] * 3), name="stack")
+    dock.use("box")
+    shapes = dock.clicks.shapes
+    for z, side in ((0, 20), (1, 21), (1, 22)):
+        corners = np.array([[z, 18, 28], [z, 18, 28 + side], [z, 18 + side, 28 + side], [z, 18 + side, 28]], float)
+        shapes.add_rectangles(corners)
+        list(dock.clicks._dragged(shapes, SimpleNamespace(type="mouse_release")))
+    assert [box and box[0] for box in dock.clicks.said().boxes] == [(0, 1), (1, 2)]
+    assert dock.clicks.said().boxes[1][1] == (18.5, 40.5)
+    viewer.dims.set_point(0, 0)
+    dock.ask()
+    assert dock._answer is not None
+    assert dock._answer.question.prompt.box == ((18.5, 38.5), (28.5, 48.5))
+
+
+def test_what_the_canvas_or_a_layer_has_become_is_said_at_once(viewer: Any, dock: PromptsDock, qtbot: QtBot) -> None:
+    layer = viewer.add_image(np.stack([cells()] * 3), name="stack")
+    dock.use("object")
+    viewer.dims.ndisplay = 3
+    click(dock, 1, 30, 40)
+    assert "Switch to 2D" in dock.panel.status.text()
+    viewer.dims.ndisplay = 2
+    viewer.dims.set_point(0, 1)
+    qtbot.waitUntil(dock.panel.accept.isEnabled, timeout=20_000)
+    assert "Enter accepts it" in dock.panel.status.text()
+    layer.scale = (1, 2, 2)  # what was said goes along
+    dock.use("object")
+    dock.ask()
+    assert dock.clicks.points.scale.tolist() == [1, 2, 2]
+    dock.accept()
+    target = viewer.layers["stack objects"]
+    assert target.scale.tolist() == [1, 2, 2]
+    click(dock, 1, 30, 80)
+    target.data = np.zeros((2, 50, 60), np.uint16)
+    dock.accept()
+    assert dock.panel.status.text() == "Layer 'stack objects' is of another size than the image: choose another one under Objects to."
+    assert len(dock.clicks.points.data) == 1
 
 
 @pytest.mark.slow  # transformers is loaded three times

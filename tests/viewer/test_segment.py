@@ -261,6 +261,17 @@ def test_what_does_not_fit_is_said_before_run(
     assert dock._job is None
 
 
+def test_what_is_said_of_a_layer_follows_its_name_and_its_axes(viewer: Any, dock: SegmentDock, qtbot: QtBot) -> None:
+    layer = viewer.add_image(np.zeros((3, 20, 20), np.uint8), name="cells", axis_labels=("c", "y", "x"))
+    dock.check()
+    assert "'cells' has 3 (0, 1, 2)" in dock.panel.complaint.text()
+    layer.name = "renamed"
+    qtbot.waitUntil(lambda: "'renamed' has 3" in dock.panel.complaint.text(), timeout=5000)
+    layer.axis_labels = ("t", "y", "x")
+    qtbot.waitUntil(lambda: dock.panel.complaint.text() == "", timeout=5000)
+    assert dock.axes.value() == "tyx"
+
+
 def test_a_complaint_names_the_field_and_not_the_keyword(viewer: Any, dock: SegmentDock) -> None:
     viewer.add_image(np.zeros((3, 20, 20), np.uint8), name="cells", axis_labels=("c", "y", "x"))
     dock.check()
@@ -286,6 +297,14 @@ def test_the_user_says_what_the_leading_axis_is(viewer: Any, dock: SegmentDock, 
     viewer.add_image(np.zeros((20, 30)), name="flat")
     dock.layer.set_value(viewer.layers["flat"])
     assert not dock.axes.isVisibleTo(dock)
+
+
+def test_a_device_that_is_not_there_is_told_in_the_words_of_the_form(viewer: Any, dock: SegmentDock, qtbot: QtBot, said: Said) -> None:
+    add_cells(viewer)
+    dock.form.set_value(Options(model="nuclei", device="cuda:99"))
+    finish(dock, qtbot)
+    assert dock.panel.status.text().endswith("Choose auto or cpu under Advanced > Device.")
+    assert said[0][1] == dock.panel.status.text()
 
 
 def test_an_unknown_model_folder_is_a_complaint(viewer: Any, dock: SegmentDock) -> None:
@@ -334,10 +353,10 @@ def test_the_table_and_save_buttons(
     dock.panel.save.click()
     assert np.array_equal(io.read_segmentation(tmp_path / "cells.ome.zarr").labels, viewer.layers["cells otsu"].data)
     dock.panel.save.click()
-    assert said[-1][1].endswith("exists already. Choose another name, or allow it to be replaced (overwrite=True, --overwrite).")
+    assert said[-1][1].endswith("exists already. Choose another name.")
     viewer.layers.remove("cells otsu")
-    dock.panel.save.click()
-    assert said[-1] == ("error", "There is no result to save: it is no longer in the viewer.")
+    assert not dock.panel.save.isEnabled(), "it is no longer in the viewer"
+    assert not dock.panel.table.isEnabled()
 
 
 def test_it_fits_a_small_screen(viewer: Any, dock: SegmentDock) -> None:

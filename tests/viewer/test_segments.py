@@ -179,7 +179,7 @@ def test_steps_go_through_the_objects_in_order_and_the_view_follows(dock: Segmen
         seen.append(int(layer.selected_label))
     assert seen == [3, 5, 2, 3]
     y, x = (float(layer.features[f"centroid_{a}"][3]) for a in "yx")
-    assert viewer.scene.camera.center[1:] == pytest.approx((3 + y / 2, 4 + x / 2))
+    assert getattr(viewer, "scene", viewer).camera.center[1:] == pytest.approx((3 + y / 2, 4 + x / 2))
     dock.step_back()
     assert layer.selected_label == 2
 
@@ -211,6 +211,54 @@ def test_painting_is_measured_when_the_table_is_updated(dock: SegmentsDock) -> N
     assert table.ids.tolist() == [1, 2, 5, 9]
     assert dock.view.list.topLevelItem(3).text(0) == "no class", "of two kinds of objects, nobody knows which this is"
     assert (table.row(2)["class"], table.row(9)["size"], table.row(9)["class"]) == ("long", 4, "")  # type: ignore[index]
+
+
+def test_updating_the_table_keeps_undo_and_columns_of_others(dock: SegmentsDock) -> None:
+    layer = dock.layer
+    assert layer is not None
+    layer.features = layer.features.assign(note=[f"n{k}" for k in layer.features["index"]])
+    for ids in ([2], [3]):
+        dock._apply(Segments(layer), Segments(layer).correction(ids, 3))
+    layer.data[18, 25:29] = 9
+    layer.data[layer.data == 3] = 0
+    dock.update_table()
+    assert Segments(layer).column("note").tolist() == ["n1", "n2", "n5", ""]
+    assert dock.view.undo.isEnabled()
+    dock.undo()
+    assert Segments(layer).column("class_id").tolist() == [1, 2, 3, 0], "of those that are still there"
+    assert not dock.view.undo.isEnabled()
+
+
+def test_numbers_below_0_are_no_segments_and_that_is_said(viewer: ViewerModel, qtbot: QtBot) -> None:
+    labels = np.zeros((10, 10), np.int32)
+    labels[2:4, 2:4], labels[6:8, 6:9], labels[0, 0] = 2, -1, -2
+    viewer.add_labels(labels)
+    dock = SegmentsDock(viewer)
+    qtbot.addWidget(dock)
+    dock.update_table()
+    assert Segments(dock.layer).ids.tolist() == [2]  # type: ignore[arg-type]
+    told = "1 of 1 segments are shown. 7 voxels have numbers below 0, which are no segments, and are left out."
+    assert dock.view.told.text() == told
+    dock.recolor()
+    assert dock.view.told.text() == told
+
+
+def test_a_long_name_pushes_nothing_out_of_view(dock: SegmentsDock, qtbot: QtBot) -> None:
+    layer = dock.layer
+    assert layer is not None
+    usual = dock.minimumSizeHint().width()
+    Segments(layer).change_class(replace(CLASSES[1], name="x" * 300))
+    layer.name = "y" * 300
+    layer.selected_label = 2
+    dock.resize(320, 700)
+    dock.show()
+    dock.refresh()
+    columns = [dock.view.list.columnWidth(k) for k in range(2)]
+    assert sum(columns) <= dock.view.list.viewport().width()
+    assert columns[1] > 20
+    assert "x" * 300 in dock.view.list.topLevelItem(1).toolTip(0)
+    assert dock.minimumSizeHint().width() == usual
+    assert dock.view.title.text() == f"{'y' * 29}...{'y' * 28}"
 
 
 def test_labels_without_a_table_get_one(viewer: ViewerModel, qtbot: QtBot) -> None:
@@ -313,6 +361,7 @@ def test_a_series_is_tracked_into_layers_of_its_own(viewer: ViewerModel, qtbot: 
     dock = SegmentsDock(viewer)
     qtbot.addWidget(dock)
     assert not dock.view.time.isHidden()
+    assert dock.minimumSizeHint().height() < 600, "it fits a small screen"
     dock.track()
     tracked, tracks = viewer.layers[-2:]
     assert [np.unique(tracked.data[:, y, :]).tolist() for y in (7, 22)] == [[0, 1], [0, 2]]

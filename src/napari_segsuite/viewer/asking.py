@@ -6,6 +6,7 @@ This module is imported in the child too, so nothing here may import Qt or napar
 from __future__ import annotations
 
 import importlib
+import logging
 import threading
 from collections.abc import Generator, Hashable
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from napari_segsuite.engine.prompts import Asked, asked
 from napari_segsuite.models.prompts import BACKENDS, Box, Candidate, Prompt, prompter
 from napari_segsuite.types import Image
 from napari_segsuite.viewer.child import Child
-from napari_segsuite.viewer.clicks import Said
+from napari_segsuite.viewer.said import Said
 from napari_segsuite.viewer.view import shown
+
+log = logging.getLogger(__name__)
 
 LOADING = Progress(0, 0, "loading the model")
 LOOKING = Progress(0, 0, "looking at the image")
@@ -85,6 +88,14 @@ class Asker:
     def warm() -> None:
         """Load what backends without weights need, in a thread: the first click need not wait for it."""
         threading.Thread(target=_load, name="warm-prompts", daemon=True).start()
+
+    def expect(self, model: str) -> None:
+        """Start the process that a model needs ahead of time."""
+        if not is_light(model):
+            try:
+                self.child.warm()
+            except OSError as error:
+                log.warning("could not start the process that runs the model ahead of time: %s", error)
 
     def at_once(self, question: Question) -> Answer:
         """Ask a backend without weights.
@@ -157,8 +168,10 @@ def looked(model: str, key: str, pixels: NDArray[np.float32], prompt: Prompt) ->
     return found
 
 
-def question_of(viewer: Any, layer: Layer, axes: str, image: Image, said: Said, model: str, volume: bool, key: Hashable) -> Question | None:
-    """What to ask a model of what is said about the shown slice, or about the stack; None as long as nothing says where the object is.
+def question_of(
+    viewer: Any, layer: Layer, axes: str, image: Image, said: Said, model: str, volume: bool, key: Hashable
+) -> tuple[Question | None, str]:
+    """What to ask a model of what is said about the shown slice, or about the stack; else None, and what is lacking, in a sentence.
 
     Parameters
     ----------
@@ -180,11 +193,24 @@ def question_of(viewer: Any, layer: Layer, axes: str, image: Image, said: Said, 
     InputError
         The canvas shows other axes than y and x.
     """
-    if not said.points and said.box is None:
-        return None
+    if not said:
+        return None, ""
+    looked, frame = frame_of(viewer, layer, axes, image, volume)
+    prompt = said.prompt(axes.replace("c", ""), looked, frame)
+    channels = (str(shown(viewer, layer, axes, looked)["c"]),) if "c" in axes else ()
+    if not prompt.says_where:
+        return None, said.lacking(axes.replace("c", ""), frame)
+    return Question(image, model, looked == "zyx", channels, tuple(frame.values()), prompt, key), ""
+
+
+def frame_of(viewer: Any, layer: Layer, axes: str, image: Image, volume: bool) -> tuple[str, dict[str, int]]:
+    """The axes that a model looks along, and the shown index along each of the others but the channels'.
+
+    Raises
+    ------
+    InputError
+        The canvas shows other axes than y and x, and one slice is to be looked at.
+    """
     looked = "zyx" if volume and image.size("z") > 1 else "yx"
     at = shown(viewer, layer, axes, looked)
-    frame = {a: at[a] for a in image.axes if a not in looked + "c"}
-    prompt = said.prompt(axes.replace("c", ""), looked, frame)
-    channels = (str(at["c"]),) if "c" in axes else ()
-    return Question(image, model, looked == "zyx", channels, tuple(frame.values()), prompt, key) if prompt.says_where else None
+    return looked, {a: at[a] for a in image.axes if a not in looked + "c"}

@@ -8,10 +8,15 @@ from typing import Any
 from napari.layers import Layer
 
 from napari_segsuite.viewer.layers import BESIDE, OURS
-from napari_segsuite.viewer.view import views
+from napari_segsuite.viewer.view import view_size, views
 
 ALIKE = ("contrast_limits", "gamma", "colormap", "interpolation2d")
 """What the copies of an image have in common with it, whoever changes it."""
+
+LETTER = 1.0
+"""Width of a letter in pixels of the canvas, per point of its size: a little more than napari's usual one."""
+SMALLEST_PT = 5.0
+"""A smaller text cannot be read."""
 
 
 class Beside:
@@ -27,6 +32,7 @@ class Beside:
         self.grid = getattr(viewer, "canvas", viewer).grid  # `viewer.grid` before napari 0.9
         self._copies: list[Layer] = []
         self._order: list[Layer] = []
+        self._named: list[tuple[Layer, float]] = []
 
     def switch(self, on: bool, image: Layer | None, tries: Sequence[Layer]) -> None:
         """Switch the grid, and zoom so that each of its views shows as much as the one did."""
@@ -37,10 +43,15 @@ class Beside:
             self._pair(image, tries)
         self.grid.enabled = on
         camera.zoom *= max(before) / max(views(self._viewer))
+        if on:
+            self._name(tries)
 
     def part(self) -> None:
-        """Take the copies of the image away, and put the layers back in their order."""
+        """Take the copies of the image and the names of the tries away, and put the layers back in their order."""
         layers = self._viewer.layers
+        for layer, size in self._named:
+            layer.name_overlay.visible, layer.name_overlay.font_size = False, size
+        self._named = []
         copies, order, self._copies, self._order = self._copies, self._order, [], []
         for layer in (layer for layer in copies if layer in layers):
             layers.unlink_layers([layer])
@@ -49,6 +60,16 @@ class Beside:
             layers.move(layers.index(layer), k)
         if copies:
             self.grid.stride = 1
+
+    def _name(self, tries: Sequence[Layer]) -> None:
+        """Write into its view what each try is called, which is its model and settings, as small as it must be to fit."""
+        width = view_size(self._viewer)[1]
+        for layer in tries:
+            overlay = layer.name_overlay
+            if not overlay.visible:
+                self._named.append((layer, overlay.font_size))
+                overlay.font_size = min(overlay.font_size, max(SMALLEST_PT, width / len(layer.name) / LETTER))
+                overlay.visible = True
 
     def _pair(self, image: Layer, tries: Sequence[Layer]) -> None:
         """Put the image, or a copy of it, right below each try; the grid shows two layers per view, from the lowest on."""

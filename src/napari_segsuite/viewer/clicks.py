@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,50 +14,18 @@ from napari.utils.notifications import show_info
 from napari.utils.transforms import Affine
 from numpy.typing import NDArray
 
-from napari_segsuite.models.prompts import Prompt
 from napari_segsuite.types import Image
-from napari_segsuite.viewer.results import as_placed, laid_on
+from napari_segsuite.viewer.results import laid_on
+from napari_segsuite.viewer.said import Said, Sides, box_of
 
 OBJECT, BACKGROUND, BOX = "object", "background", "box"
 COLORS = {OBJECT: (0.2, 1.0, 0.3, 1.0), BACKGROUND: (1.0, 0.25, 0.2, 1.0)}
 OUTLINE = (0.1, 0.9, 1.0, 1.0)
 LEFT = "segsuite left"
-"""Key in the metadata of a layer that a closed dock has left behind."""
+"""Key in the metadata of a layer with what was not accepted, for the image that it is about."""
+PLACE = ("scale", "translate", "rotate", "shear", "affine")
 MEANS = "means"
 """Column of the points' features that says what each is."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a user says: places in voxels of a layer's data, without its channels."""
-
-    points: tuple[tuple[float, ...], ...]
-    marks: tuple[bool, ...]
-    box: tuple[tuple[float, float], ...] | None
-
-    def prompt(self, axes: str, looked: str, frame: dict[str, int]) -> Prompt:
-        """The same as a prompt.
-
-        Parameters
-        ----------
-        axes : str
-            Of the places.
-        looked : str
-            Those that the backend looks along.
-        frame : mapping of axis to int
-            Where the others are; places elsewhere are left out.
-        """
-        at = [axes.index(a) for a in looked]
-        rest = [(axes.index(a), k) for a, k in frame.items()]
-        here = [n for n, point in enumerate(self.points) if all(round(point[i]) == k for i, k in rest)]
-        box = self.box
-        if box is not None and not all(box[i][0] <= k < box[i][1] for i, k in rest):
-            box = None
-        return Prompt(
-            tuple(tuple(self.points[n][i] for i in at) for n in here),
-            tuple(self.marks[n] for n in here),
-            None if box is None else tuple(box[i] for i in at),
-        )
 
 
 class Clicks:
@@ -83,10 +50,16 @@ class Clicks:
         self.outline: Labels | None = None
 
     def on(self, layer: Layer, axes: str, image: Image) -> None:
-        """Say something of another image from now on; layers on the one before are taken away."""
+        """Say something of an image from now on; what was said of another one and not accepted stays with that."""
         where = laid_on([], image.axes.replace("c", ""), image, layer, axes)[1]
-        if layer is not self._image or axes != self._axes or not _alike(where, self._where):
-            self.close()
+        if layer is not self._image or axes != self._axes:
+            self.leave()
+        elif not _alike(where, self._where):  # it was moved, and what was said of it goes along
+            if (outline := self._there(self.outline)) is not None:
+                self._viewer.layers.remove(outline)
+            self.outline = None
+            for one in self._all():
+                _lay(one, where)
         self._image, self._axes, self._where = layer, axes, where
 
     def tool(self, name: str) -> None:
@@ -104,25 +77,20 @@ class Clicks:
         """What is said now."""
         points: tuple[tuple[float, ...], ...] = ()
         marks: tuple[bool, ...] = ()
-        box = None
+        boxes: tuple[Sides | None, ...] = ()
         if (layer := self._there(self.points)) is not None and len(layer.data):
             points = tuple(tuple(map(float, point)) for point in layer.data)
             marks = tuple(str(means) != BACKGROUND for means in layer.features[MEANS])
-        if (layer := self._there(self.shapes)) is not None and len(layer.data):
-            corners = np.asarray(layer.data[-1])
-            low, high = corners.min(0) + 0.5, corners.max(0) + 0.5
-            flat = high - low < 1e-6  # along the axes that the rectangle does not reach along
-            low, high = np.where(flat, np.floor(low), low), np.where(flat, np.floor(low) + 1, high)
-            if (high - low >= 1).all():
-                box = tuple((float(a), float(b)) for a, b in zip(low, high, strict=True))
-        return Said(points, marks, box)
+        if (layer := self._there(self.shapes)) is not None:
+            boxes = tuple(box_of(np.min(corners, 0), np.max(corners, 0)) for corners in layer.data)
+        return Said(points, marks, boxes)
 
-    def clear(self) -> None:
-        """Forget what was said."""
-        for layer in (self._there(self.points), self._there(self.shapes)):
-            if layer is not None and len(layer.data):
+    def forget(self, points: Iterable[int], boxes: Iterable[int]) -> None:
+        """Forget some of what was said, by their numbers."""
+        for layer, numbers in ((self._there(self.points), set(points)), (self._there(self.shapes), set(boxes))):
+            if layer is not None and numbers:
                 with layer.events.data.blocker(self._edited):
-                    layer.selected_data = set(range(len(layer.data)))
+                    layer.selected_data = numbers
                     layer.remove_selected()
         self.hide()
 
@@ -169,30 +137,34 @@ class Clicks:
             outside = {k for k, at in enumerate(ends) if ((at.max(0) < -0.5) | (at.min(0) >= size - 0.5)).any()}
             if outside:
                 found = True
-                with layer.events.data.blocker(self._edited):
-                    layer.selected_data = outside
-                    layer.remove_selected()
+                self.forget(*((outside, ()) if layer is self.points else ((), outside)))
         return found
 
     def leave(self) -> None:
-        """The dock is closed: take the layers away, but for those in which something is said that was not accepted."""
+        """Take the layers away, but for those in which something is said of an image that is still there, and that was not accepted."""
+        image = self._there(self._image)
         for layer in (self._there(self.points), self._there(self.shapes)):
-            if layer is not None and len(layer.data):
+            if image is not None and layer is not None and len(layer.data):
                 self.let_go(layer)
                 for key in self._keys:
                     layer.bind_key(key, None, overwrite=True)
-                layer.metadata = {**layer.metadata, LEFT: True}
+                layer.metadata = {**layer.metadata, LEFT: image.unique_id}
                 show_info(f"What was not accepted stays in layer {layer.name!r}.")
         self.points, self.shapes = (None if layer is not None and LEFT in layer.metadata else layer for layer in (self.points, self.shapes))
         self.close()
 
     def close(self) -> None:
         """Take the layers away."""
-        for layer in (self.points, self.shapes, self.outline):
-            if (there := self._there(layer)) is not None:
-                self.let_go(there)
-                self._viewer.layers.remove(there)
+        for layer in self._all():
+            self.let_go(layer)
+            self._viewer.layers.remove(layer)
         self.points = self.shapes = self.outline = None
+
+    def deafen(self) -> None:
+        """Hear no more of any layer. Calls nothing of Qt."""
+        for layer in (self.points, self.shapes):
+            if layer is not None:
+                self.let_go(layer)
 
     def let_go(self, layer: Any) -> None:
         """Hear no more of a layer. Calls nothing of Qt."""
@@ -217,29 +189,32 @@ class Clicks:
         if (layer := self._there(self.points) or self._left(Points)) is None:
             blank = {MEANS: np.zeros(0, object)}
             empty = np.zeros((0, len(self._where["scale"])))
-            made = Points(empty, name="Prompts", features=blank, size=10, border_color="white", **self._where)
-            made.canvas_size_limits = (9, 13)
+            made = Points(empty, name="Prompts", features=blank, size=self._reach() / 40, border_color="white", **self._where)
+            made.canvas_size_limits = (0, 13)  # napari draws a point of size 0 at the origin where there is none
             layer = self._add(self._ready(made))
         self.points = layer
         return layer
 
     def _shapes(self) -> Shapes:
         if (layer := self._there(self.shapes) or self._left(Shapes)) is None:
-            size = 1.5 if self._image is None else max(1.0, max(self._image.extent.data[1][-2:]) / 500)
-            made = Shapes(
-                ndim=len(self._where["scale"]), name="Prompt box", edge_color="yellow", face_color="transparent", edge_width=size, **self._where
-            )
+            colors, size = {"edge_color": "yellow", "face_color": "transparent"}, max(1.0, self._reach() / 500)
+            made = Shapes(ndim=len(self._where["scale"]), name="Prompt box", edge_width=size, **colors, **self._where)
             layer = self._add(self._ready(made))
         if self._dragged not in layer.mouse_drag_callbacks:
             layer.mouse_drag_callbacks.append(self._dragged)
         self.shapes = layer
         return layer
 
+    def _reach(self) -> float:
+        """The longer side of the image, in voxels."""
+        return 600.0 if self._image is None else float(max(self._image.extent.data[1][-2:])) + 1
+
     def _left(self, kind: type[Layer]) -> Any:
-        """The layer that a dock left behind on this image, to go on with; None if there is none."""
+        """The layer that was left behind on this image, to go on with; None if there is none."""
         for layer in self._viewer.layers:
-            if isinstance(layer, kind) and LEFT in layer.metadata and _alike(as_placed(layer, list(range(layer.ndim))), self._where):
+            if isinstance(layer, kind) and self._image is not None and layer.metadata.get(LEFT) == self._image.unique_id:
                 layer.metadata = {name: value for name, value in layer.metadata.items() if name != LEFT}
+                _lay(layer, self._where)
                 return self._ready(layer)
         return None
 
@@ -262,6 +237,9 @@ class Clicks:
         self._viewer.layers.selection.active = layer
         layer.mode = mode
 
+    def _all(self) -> list[Any]:
+        return [layer for layer in (self.points, self.shapes, self.outline) if self._there(layer) is not None]
+
     def _there(self, layer: Any) -> Any:
         return layer if layer is not None and layer in self._viewer.layers else None
 
@@ -269,13 +247,15 @@ class Clicks:
         self._changed()
 
     def _dragged(self, layer: Any, event: Any) -> Iterator[None]:
-        """A box is ready when the mouse is released; only the last one counts."""
+        """A box is ready when the mouse is released; in a slice only the last one counts."""
         yield
         while event.type == "mouse_move":
             yield
         if len(layer.data) > 1:
-            layer.selected_data = set(range(len(layer.data) - 1))
-            layer.remove_selected()
+            corners = [np.asarray(one) for one in layer.data]
+            flat = np.ptp(corners[-1], axis=0) < 1e-6
+            before = {k for k, one in enumerate(corners[:-1]) if np.allclose(one[:, flat], corners[-1][:1, flat], atol=0.5)}
+            self.forget((), before)
         self._changed()
 
 
@@ -283,5 +263,11 @@ def _pressed(function: Callable[[], None], _: Any) -> None:
     function()
 
 
+def _lay(layer: Layer, where: dict[str, Any]) -> None:
+    """Put a layer where another lies."""
+    for name in PLACE:
+        setattr(layer, name, where[name])
+
+
 def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in ("scale", "translate", "rotate", "shear", "affine"))
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in PLACE)

@@ -15,7 +15,9 @@ from napari_segsuite.annotations import FORMATS, Annotated, export, lost
 from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.types import Segmentation
 from napari_segsuite.viewer.panel import quiet_label
+from napari_segsuite.viewer.pickers import narrow
 from napari_segsuite.viewer.results import segmentation_of
+from napari_segsuite.viewer.words import in_form
 
 LEFT_OUT = ("coco-results",)
 """What needs more than a layer, and is for the command line."""
@@ -38,15 +40,14 @@ class ExportDialog(QDialog):
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setMinimumWidth(460)
         self.layers, self.format, self.target, self.browse = QComboBox(), QComboBox(), QLineEdit(), QPushButton("Browse...")
+        narrow(self.layers)
         for layer in layers:
             self.layers.addItem(layer.name, layer)
         self.layers.setCurrentIndex(list(layers).index(chosen))
         for name in (n for n in FORMATS if n not in LEFT_OUT):
             self.format.addItem(f"{FORMATS[name].title} ({FORMATS[name].suffix or 'a folder'})", name)
         self.overwrite = QCheckBox("Replace what is there")
-        self.lost, self.complaint = quiet_label(), quiet_label()
-        self.complaint.setObjectName("complaint")
-        self.complaint.setStyleSheet("QLabel#complaint { color: #e0a030; }")
+        self.lost, self.complaint = quiet_label(), quiet_label(bad=True)
         self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
         self.write = self.buttons.addButton("Export", QDialogButtonBox.ButtonRole.AcceptRole)
         self._lay_out()
@@ -66,7 +67,7 @@ class ExportDialog(QDialog):
         try:
             path = export([Annotated(found, f"{found.name}.tif")], target, self.format.currentData(), overwrite=self.overwrite.isChecked())
         except SegsuiteError as error:
-            self._complain(str(error))
+            self._complain(in_form(str(error), f"tick {self.overwrite.text()!r}"))
             return
         show_info(f"{found.name} is written to {path}.")
         self.accept()

@@ -110,6 +110,14 @@ class Growth:
         return Growing(Work(self.path, job.token), job.plan, self.spec, store_of(job.plan, self.image, self.path, None))
 
 
+def in_memory(child: Child, plan: Plan, image: Image) -> Generator[Progress, None, Segmentation]:
+    """A run in the child whose result is in memory, and that nobody sees before it is finished."""
+    from napari_segsuite.engine.run import run  # brings parts of scipy along that opening the dock need not wait for
+
+    with child.executor() as executor:
+        return (yield from run(plan, image, executor=executor))
+
+
 class GrowingLayer:
     """The Labels layer that shows a run while it is on its way.
 

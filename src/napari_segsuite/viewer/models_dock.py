@@ -13,7 +13,6 @@ from typing import Any
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QMessageBox, QTreeWidget, QTreeWidgetItem, QWidget
 
 from napari_segsuite.errors import OptionError, SegsuiteError
@@ -25,7 +24,7 @@ from napari_segsuite.viewer.catalogue import ADDED, Specs, catalogue, grouped, o
 from napari_segsuite.viewer.child import Child
 from napari_segsuite.viewer.closing import when_gone
 from napari_segsuite.viewer.panel import duration
-from napari_segsuite.viewer.pickers import bold, plain
+from napari_segsuite.viewer.pickers import bold, italic, plain
 from napari_segsuite.viewer.settings import NAME
 from napari_segsuite.viewer.shelves import Shelves
 from napari_segsuite.viewer.words import in_fields
@@ -86,9 +85,8 @@ class ModelsDock(QWidget):
             for spec in specs:
                 item = QTreeWidgetItem(head, [spec.name, origin(spec.name)])
                 item.setData(0, Qt.ItemDataRole.UserRole, spec.name)
-                item.setForeground(1, QColor(140, 140, 140))
+                item.setFont(1, italic(item.font(1)))  # a grey that is seen in one theme of napari is not in another
         self.names.expandAll()
-        self.names.resizeColumnToContents(0)
         self.names.blockSignals(False)
         self.set_value(self._specs.or_first(wanted))
         self._show()
@@ -223,7 +221,7 @@ class ModelsDock(QWidget):
         self.page.asked.connect(partial(_call, self.add))
         self.page.closed.connect(partial(self.view.turn_to, adding=False))
         catalogue.changed.connect(self.refresh)
-        when_gone(self, partial(give_up, self.child, self._jobs), self._jobs)
+        when_gone(self, partial(give_up, self.child, self._jobs, ()), self._jobs)
 
     def _turn(self) -> None:
         self.view.turn_to(adding=True)

@@ -22,12 +22,13 @@ Where = tuple[NDArray[np.intp], ...]
 
 @dataclass(frozen=True, eq=False)
 class Stroke:
-    """An object that was put into a layer: where, and what was there before."""
+    """An object that was put into a layer: where, what was there before, and how many rows the layer's table had."""
 
     layer: weakref.ref[Labels]
     number: int
     where: Where
     before: NDArray[np.integer]
+    rows: int
 
 
 class Painted:
@@ -94,7 +95,7 @@ class Painted:
             found = f"layer {layer.name!r} is of type {layer.data.dtype}, which ends at {number - 1}"
             raise InputError(found, "a type for larger numbers", "Right-click the layer and choose Convert data type.")
         places = _places(where, mine)
-        stroke = Stroke(weakref.ref(layer), number, places, np.array(layer.data[places]))
+        stroke = Stroke(weakref.ref(layer), number, places, np.array(layer.data[places]), len(layer.features))
         layer.data_setitem(places, number)
         self._strokes.append(stroke)
         _note(layer, number, dict(told))
@@ -125,6 +126,7 @@ class Painted:
             _note(layer, stroke.number, None)
             _table(layer, {stroke.number: np.nonzero(np.asarray(layer.data) == stroke.number)})
             _measured_again(layer, stroke)
+            _without_end(layer, stroke.rows)
             return stroke.number
         return 0
 
@@ -136,8 +138,11 @@ class Painted:
         return layer if fits else None
 
 
-def takes(labels: Labels, layer: Layer, axes: str) -> str:
+def takes(labels: Labels, layer: Layer | None) -> str:
     """Why a Labels layer cannot take objects of an image layer; nothing if it can."""
+    if layer is None:
+        return "has no image"
+    axes = guess_axes(layer)
     kept = [i for i, a in enumerate(axes) if a != "c"]
     shape = layer.level_shapes[0] if layer.multiscale else layer.data.shape
     if labels.multiscale or not isinstance(labels.data, np.ndarray) or not labels.editable or not labels.data.flags.writeable:
@@ -192,6 +197,15 @@ def _table(layer: Labels, objects: Mapping[int, Where], scores: Mapping[int, flo
             row = {name: value for name, value in row.items() if name not in ("score", "status", "class", "class_id") or not len(places[0])}
         columns = _with_row(columns, number, row)
     layer.features = columns
+
+
+def _without_end(layer: Labels, rows: int) -> None:
+    """Take the last rows away that say nothing, down to so many: those that were added for an object that is taken out again."""
+    there, sizes = len(layer.features), np.asarray(layer.features["size"])
+    while there > rows and not sizes[there - 1]:
+        there -= 1
+    if there < len(sizes):
+        layer.features = layer.features.iloc[:there]
 
 
 def _row(number: int, places: Where, axes: str, layer: Labels) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtGui import QColor, QPalette
 from qtpy.QtWidgets import (
     QAbstractButton,
     QCheckBox,
@@ -23,16 +24,17 @@ if TYPE_CHECKING:
     from napari_segsuite.engine.run import Progress
 
 
+ON_DARK, ON_LIGHT = "#e0a030", "#8f4f00"
+"""Amber on a dark ground, and what is as well seen on a light one: at least 4.5 times as light or as dark as those of napari."""
+
+
 class Panel(QWidget):
     """Only shows; the dock decides."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.complaint, self.notice, self.status = quiet_label(), quiet_label(), quiet_label()
-        self.cost, self.warning = quiet_label(), quiet_label()
-        for label in (self.complaint, self.warning):
-            label.setObjectName("complaint")
-            label.setStyleSheet("QLabel#complaint { color: #e0a030; }")
+        self.complaint, self.notice, self.status = quiet_label(bad=True), quiet_label(), quiet_label()
+        self.cost, self.warning = quiet_label(), quiet_label(bad=True)
         self._before: int | None = None
         self.fix = QPushButton("Segment every slice on its own")
         self.run, self.attempt, self.cancel = QPushButton("Run"), QPushButton("Try on view"), QPushButton("Cancel")
@@ -153,13 +155,50 @@ class Column(QScrollArea):
         return bool(super().eventFilter(watched, event))
 
 
-def quiet_label() -> QLabel:
-    """A text that wraps, never widens the dock, and can be copied."""
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+class Quiet(QLabel):
+    """A text that wraps, never widens the dock, and can be copied; a warning has a colour that is seen in napari's theme, whichever that is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bad = False
+        self.setObjectName("quiet")  # a style for all labels would be one for its tooltip too
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+
+    def warn(self, bad: bool) -> None:
+        """Say whether this is something that does not fit."""
+        self.bad = bad
+        self._tint()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Follow the theme."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.StyleChange, QEvent.Type.PaletteChange):
+            self._tint()
+
+    def _tint(self) -> None:
+        above = self.parentWidget()
+        text = above.palette().color(QPalette.ColorRole.WindowText) if above is not None else QColor("white")
+        style = f"QLabel#quiet {{ color: {ON_LIGHT if text.lightness() < 128 else ON_DARK}; }}" if self.bad else ""
+        if style != self.styleSheet():
+            self.setStyleSheet(style)
+
+
+def quiet_label(*, bad: bool = False) -> Quiet:
+    """A text for the user; `bad` where it is always about something that does not fit."""
+    label = Quiet()
+    label.warn(bad)
     return label
+
+
+def short(name: str, most: int = 60) -> str:
+    """A name that a text has room for: of a long one, its ends, in which names of a series differ.
+
+    >>> short("a rather long name", 11)
+    'a ra...name'
+    """
+    return name if len(name) <= most else f"{name[: (most - 2) // 2]}...{name[-((most - 3) // 2) :]}"
 
 
 def counts(progress: Progress, elapsed: float, before: int = 0) -> str:

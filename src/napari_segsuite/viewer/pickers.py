@@ -10,19 +10,26 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QFont
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QHeaderView, QTreeWidget, QWidget
 
 from napari_segsuite.types import ModelSpec
 from napari_segsuite.viewer.catalogue import catalogue, grouped, origin
-from napari_segsuite.viewer.layers import BESIDE, OURS
+from napari_segsuite.viewer.layers import BESIDE, OURS, axes_choices, guess_axes
 
 AUTO = "auto"
 FOLDER = "Choose a folder..."
 TOOLTIP = Qt.ItemDataRole.ToolTipRole
+WORDS = {"t": "time", "c": "channels", "z": "z-stack"}
 
 
 class ModelPicker(QComboBox):
-    """The models that are listed, under headings by what they answer with, and any folder with a model in it."""
+    """The models that are listed, under headings by what they answer with, and any folder with a model in it.
+
+    Attributes
+    ----------
+    instead : str
+        What to say of a chosen model that is gone; nothing as soon as somebody chooses.
+    """
 
     changed = Signal()
 
@@ -30,13 +37,13 @@ class ModelPicker(QComboBox):
         super().__init__()
         narrow(self)
         self._listed: tuple[str, ...] = ()
-        self._before = ""
+        self._before = self.instead = ""
         self.fill(specs)
         self.activated.connect(self._chosen)
 
     def fill(self, specs: Sequence[ModelSpec]) -> None:
         """Offer these; a chosen one that was listed and is no more gives way to the first, and a folder stays."""
-        gone = self._before in self._listed and self._before not in [spec.name for spec in specs]
+        before, gone = self._before, self._before in self._listed and self._before not in [spec.name for spec in specs]
         groups = grouped(specs)
         self._listed = tuple(spec.name for _, group in groups for spec in group)
         self.blockSignals(True)
@@ -51,6 +58,8 @@ class ModelPicker(QComboBox):
         self.blockSignals(False)
         if wanted := "".join(self._listed[:1]) if gone or not self._before else self._before:
             self.set_value(wanted)
+        if gone:
+            self.instead = f"Model {before!r} is no longer there: {self.value()!r} is chosen in its place."
 
     def value(self) -> str:
         return self._before
@@ -60,7 +69,7 @@ class ModelPicker(QComboBox):
             self.insertItem(self.count() - 1, value)
         self.setCurrentText(value)
         if value != self._before:
-            self._before = value
+            self._before, self.instead = value, ""
             self.changed.emit()
 
     def showPopup(self) -> None:
@@ -79,7 +88,32 @@ class ModelPicker(QComboBox):
         chosen = self.currentText()
         if chosen == FOLDER:
             chosen = QFileDialog.getExistingDirectory(self, "Folder with model.json and weights.safetensors") or self._before
+        self.instead = ""
         self.set_value(chosen)
+
+
+class AxesPicker(QComboBox):
+    """What the axes of a layer can be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        narrow(self)
+        self.setToolTip("<p>What the axes of the layer are, in its own order; y and x are the last two.</p>")
+
+    def value(self) -> str:
+        """One letter per axis of the layer; nothing without a layer."""
+        return str(self.currentData() or "")
+
+    def follow(self, layer: Layer | None) -> None:
+        """Offer what the axes of another layer can be; nobody is told."""
+        self.blockSignals(True)
+        self.clear()
+        for axes in axes_choices(layer.ndim) if layer is not None else ():
+            leading = " + ".join(WORDS[a] for a in axes[:-2])
+            self.addItem(f"{leading or 'image'} ({axes})", axes)
+        if layer is not None and self.count():
+            self.setCurrentIndex(max(0, self.findData(guess_axes(layer))))
+        self.blockSignals(False)
 
 
 class ChannelPicker(QWidget):
@@ -197,7 +231,9 @@ class LayerPicker(QComboBox):
     def _renamed(self, event: Any = None) -> None:
         self.blockSignals(True)
         self.clear()
-        self.addItems([layer.name for layer in self._shown])
+        for layer in self._shown:
+            self.addItem(layer.name)
+            self.setItemData(self.count() - 1, f"<p>{escape(layer.name)}</p>", TOOLTIP)
         if self._current in self._shown:
             self.setCurrentIndex(self._shown.index(self._current))
         self.blockSignals(False)
@@ -217,7 +253,24 @@ def bold(font: QFont) -> QFont:
     return font
 
 
+def italic(font: QFont) -> QFont:
+    """The same font, italic: for what is told beside a name."""
+    font.setItalic(True)
+    return font
+
+
 def narrow(box: QComboBox) -> None:
     """Let a box be narrower than its longest entry, which would widen the dock."""
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(8)
+
+
+def one_line(tree: QTreeWidget) -> None:
+    """Give the first of two columns all room that the second leaves, with an ellipsis in what is longer than that."""
+    head = tree.header()
+    head.setStretchLastSection(False)
+    head.setMinimumSectionSize(24)
+    for column, mode in enumerate((QHeaderView.ResizeMode.Stretch, QHeaderView.ResizeMode.ResizeToContents)):
+        head.setSectionResizeMode(column, mode)
+    tree.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+    tree.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

@@ -17,12 +17,13 @@ from napari_segsuite.engine.prompts import index, told
 from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.models.prompts import BACKENDS, names
 from napari_segsuite.types import Image
-from napari_segsuite.viewer.asking import Answer, Asker, Question, is_light, question_of
+from napari_segsuite.viewer.asking import Answer, Asker, Question, frame_of, is_light, question_of
 from napari_segsuite.viewer.catalogue import catalogue
 from napari_segsuite.viewer.child import Child
 from napari_segsuite.viewer.clicks import BACKGROUND, OBJECT, Clicks
 from napari_segsuite.viewer.closing import when_gone
 from napari_segsuite.viewer.layers import guess_axes, to_image
+from napari_segsuite.viewer.links import Links
 from napari_segsuite.viewer.painted import Painted, takes
 from napari_segsuite.viewer.pickers import LayerPicker, plain
 from napari_segsuite.viewer.prompts_panel import PromptsPanel, called
@@ -60,9 +61,9 @@ class PromptsDock(QWidget):
         self.clicks = Clicks(self._viewer, self._soon.start, keys)
         self.painted = Painted(self._viewer)
         self.layer = LayerPicker(self._viewer.layers)
-        self.panel = PromptsPanel(self.layer, lambda labels: self._takes(labels))
+        self.panel = PromptsPanel(self.layer, lambda labels: takes(labels, self.layer.value()))
         self.panel.lay_into(self)
-        self._links = [*(getattr(self._viewer.layers.events, name) for name in ("inserted", "removed", "reordered")), self._viewer.dims.events.point]
+        self._links = Links()
         self._connect()
         self.panel.fill(names())
         self._look_at_layer()
@@ -126,7 +127,11 @@ class PromptsDock(QWidget):
             return
         layer, axes, image = ready
         best = self._answer.candidates[self._chosen]
-        target = self.panel.target() or self.painted.new(layer, axes, image)
+        target = self.panel.target()
+        if target is not None and (why := takes(target, layer)):
+            self.panel.say(f"Layer {target.name!r} {why}: choose another one under Objects to.", bad=True)
+            return
+        target = target or self.painted.new(layer, axes, image)
         where = index(axes.replace("c", ""), self._answer.asked.plan, self._answer.question.frame, self._answer.view)
         noted = {"model": self._answer.question.model, "frame": list(self._answer.question.frame), **told(self._answer.question.prompt)}
         try:
@@ -139,9 +144,8 @@ class PromptsDock(QWidget):
         if not number:
             self.panel.say('All of this belongs to other objects already. Tick "Paint over other objects" to take it from them.', bad=True)
             return
-        self.clicks.clear()
-        self._show(None)
-        self.panel.say(f"Object {number} is in {target.name!r}.{self.painted.covered()}")
+        self._forget(*ready)
+        self.panel.say(f"Object {number} is in {target.name!r}.{self.painted.covered()}", of=target)
 
     def undo(self) -> None:
         """Take the last object out of its layer again."""
@@ -150,10 +154,19 @@ class PromptsDock(QWidget):
         self._buttons()
 
     def clear(self) -> None:
-        """Forget what was said of an object that was not accepted."""
-        self.clicks.clear()
-        self._show(None)
+        """Forget what was said here of an object that was not accepted; what was said in other slices stays."""
         self.panel.say("")
+        if (ready := self._ready()) is not None:
+            self._forget(*ready)
+
+    def _forget(self, layer: Any, axes: str, image: Image) -> None:
+        try:
+            _, frame = frame_of(self._viewer, layer, axes, image, self.panel.volume.isChecked())
+        except SegsuiteError as error:
+            self._failed(error)
+            return
+        self.clicks.forget(*self.clicks.said().here(axes.replace("c", ""), frame))
+        self._show(None)
 
     def _ready(self) -> tuple[Any, str, Image] | None:
         """The chosen layer, its axes, and the image that it shows."""
@@ -172,9 +185,13 @@ class PromptsDock(QWidget):
         """What to ask; None as long as nothing says where the object is."""
         if (ready := self._ready()) is None:
             return None
-        if self.clicks.drop_outside():
-            self.panel.say("That is outside the image.", bad=True)
-        return question_of(self._viewer, *ready, self.clicks.said(), self.panel.model(), self.panel.volume.isChecked(), self._key(*ready[:2]))
+        outside = self.clicks.drop_outside()
+        question, why = question_of(
+            self._viewer, *ready, self.clicks.said(), self.panel.model(), self.panel.volume.isChecked(), self._key(*ready[:2])
+        )
+        if outside or question is None:
+            self.panel.say("That is outside the image." if outside else why, bad=outside)
+        return question
 
     def _key(self, layer: Any, axes: str) -> tuple[Any, ...]:
         return id(layer), axes, self._edits
@@ -223,13 +240,13 @@ class PromptsDock(QWidget):
     def _look_at_layer(self) -> None:
         """Another image: what was said belongs to the one before."""
         layer = self.layer.value()
-        self.clicks.close()
+        self.clicks.leave()
         self._tool = ""
         self.panel.tool("")
         self.panel.hint("")
         self._answer = None
         if layer is not None:
-            layer.events.data.connect(self._data_changed)  # connecting again does nothing
+            self._links.hear(self._data_changed, layer.events.data)
         self.panel.say("" if layer is not None else "Open an image, or try File > Open Sample > Segsuite.")
         self._fields()
 
@@ -240,29 +257,25 @@ class PromptsDock(QWidget):
             deep = layer is not None and to_image(layer).size("z") > 1
         except SegsuiteError:
             deep = False
-        self.panel.offer([x for x in map(plain, self._viewer.layers) if isinstance(x, Labels) and not self.clicks.own(x)])
+        labels = [x for x in map(plain, self._viewer.layers) if isinstance(x, Labels) and not self.clicks.own(x)]
+        self.panel.offer(labels)
+        self._links.hear(self._fields, *(x.events.name for x in labels))
         self.panel.allow_volume(deep and self.panel.model() in BACKENDS)
         self._buttons()
-
-    def _takes(self, labels: Labels) -> str:
-        layer = self.layer.value()
-        return takes(labels, layer, guess_axes(layer)) if layer is not None else "has no image"
 
     def _data_changed(self, event: Any = None) -> None:
         self._edits += 1
         self._soon.start()
 
     def _relist(self) -> None:
-        self.panel.fill(names())
+        if gone := self.panel.fill(names()):
+            self._model_changed()
+            self.panel.say(f"Model {gone!r} is no longer there: {self.panel.model()!r} is chosen in its place.", bad=True)
         self._fields()
 
     def _model_changed(self) -> None:
         self._fields()
-        if not is_light(self.panel.model()):
-            try:
-                self.child.warm()
-            except OSError as error:
-                log.warning("could not start the process that runs the model ahead of time: %s", error)
+        self._asker.expect(self.panel.model())
         self.ask()
 
     def _connect(self) -> None:
@@ -273,28 +286,16 @@ class PromptsDock(QWidget):
             (self.panel.accept, self.accept), (self.panel.undo, self.undo), (self.panel.clear, self.clear), (self.panel.following, self.next)
         ):  # fmt: skip
             button.clicked.connect(partial(called, slot))
-        for event in self._links[:3]:
-            event.connect(self._fields)
-        self._links[3].connect(self._moved)
+        layers, dims = self._viewer.layers.events, self._viewer.dims.events
+        self._links.hear(self._fields, layers.inserted, layers.removed, layers.reordered)
+        self._links.hear(self._moved, dims.point, dims.ndisplay, dims.order)
         catalogue.changed.connect(self._relist)
-        end = partial(_end, self.child, self.layer, self._jobs, self._links, self.clicks, (self._fields, self._moved))
-        when_gone(self, end, leave=self.clicks.leave)
+        close = (self.layer.close_links, self._links.close, self.clicks.deafen)
+        when_gone(self, partial(give_up, self.child, self._jobs, close), leave=self.clicks.leave)
 
     def _moved(self, event: Any = None) -> None:
         """Another slice is shown: the prompt is what is said there."""
-        said = self.clicks.said()
-        if said.points or said.box is not None:
+        if self.clicks.said():
             self._soon.start()
-
-
-def _end(child: Child, layers: LayerPicker, jobs: list[Job[Answer]], links: list[Any], clicks: Clicks, slots: tuple[Any, Any], *_: Any) -> None:
-    """Let go of the viewer, because the dock is gone."""
-    give_up(child, jobs)
-    layers.close_links()
-    for event in links:
-        for slot in slots:
-            event.disconnect(slot)
-    links.clear()
-    for layer in (clicks.points, clicks.shapes):
-        if layer is not None:
-            clicks.let_go(layer)
+        else:
+            self.panel.forget_complaint()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
 from napari.layers import Labels
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_segsuite.engine.progress import Progress
@@ -46,6 +47,7 @@ class PromptsPanel(QObject):
         self._why_not = why_not
         self.layer, self.models, self.targets = layer, QComboBox(), QComboBox()
         self._layers: list[Labels] = []
+        self._of: tuple[weakref.ref[Labels], str] | None = None
         for box in (self.models, self.targets):
             narrow(box)
         self.card, self.hints, self.status = quiet_label(), quiet_label(), quiet_label()
@@ -61,7 +63,7 @@ class PromptsPanel(QObject):
         self.accept.setToolTip("<p>Put the outlined object into the Labels layer (Enter).</p>")
         self.following.setToolTip("<p>Where several objects may be meant, outline the next one (N).</p>")
         self.undo.setToolTip("<p>Take the last accepted object out again; what was there comes back.</p>")
-        self.clear.setToolTip("<p>Forget these points and this box (Escape).</p>")
+        self.clear.setToolTip("<p>Forget these points and this box (Escape); those in other slices stay.</p>")
         self.over = QCheckBox("Paint over other objects")
         self.over.setToolTip("<p>Otherwise a new object only gets what belongs to none yet.</p>")
         self.models.currentIndexChanged.connect(self._model_changed)
@@ -95,8 +97,8 @@ class PromptsPanel(QObject):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(Column(inner))
 
-    def fill(self, names: Sequence[str]) -> None:
-        """Offer these models; the chosen one stays, where it is there."""
+    def fill(self, names: Sequence[str]) -> str:
+        """Offer these models; the chosen one stays, where it is there. Else its name is returned."""
         before = self.model()
         self.models.blockSignals(True)
         self.models.clear()
@@ -104,6 +106,7 @@ class PromptsPanel(QObject):
         self.models.setCurrentIndex(max(self.models.findText(before), 0))
         self.models.blockSignals(False)
         self._tell()
+        return before if before not in names else ""
 
     def model(self) -> str:
         """The chosen model."""
@@ -116,8 +119,12 @@ class PromptsPanel(QObject):
         self.targets.blockSignals(True)
         self.targets.clear()
         self.targets.addItems([NEW, *(layer.name for layer in self._layers)])
+        for k, layer in enumerate(self._layers, 1):
+            self.targets.setItemData(k, f"<p>{escape(layer.name)}</p>", Qt.ItemDataRole.ToolTipRole)
         self.targets.blockSignals(False)
         self.choose(before)
+        if self._of is not None and self._of not in [(weakref.ref(layer), layer.name) for layer in self._layers]:
+            self.say("")
 
     def target(self) -> Labels | None:
         """The layer that objects go to; None for a new one."""
@@ -138,10 +145,16 @@ class PromptsPanel(QObject):
         """Say what to do."""
         self.hints.setText(HINTS[tool])
 
-    def say(self, text: str, *, bad: bool = False) -> None:
-        """Say what has happened, or what does not fit."""
+    def say(self, text: str, *, bad: bool = False, of: Labels | None = None) -> None:
+        """Say what has happened, or what does not fit; of a layer, as long as it is offered and keeps its name."""
+        self._of = (weakref.ref(of), of.name) if of is not None else None
         self.status.setText(text)
-        self.status.setStyleSheet("color: #e0a030;" if bad else "")
+        self.status.warn(bad)
+
+    def forget_complaint(self) -> None:
+        """Take back what did not fit: something has changed since then."""
+        if self.status.bad:
+            self.say("")
 
     def busy(self, text: str) -> None:
         """Say what is being waited for; nothing when that is over."""

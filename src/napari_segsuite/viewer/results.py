@@ -192,9 +192,9 @@ def colors_of(segmentation: Segmentation) -> dict[int | None, NDArray[np.float64
 
 
 def fingerprint(layer: Labels) -> tuple[int, int]:
-    """Two numbers that change when anybody paints on a layer or edits its table."""
+    """Two numbers that change when anybody paints on a layer or edits its table or its classes."""
     features = layer.features.drop(columns=[c for c in layer.features.columns if c.startswith("_")])
-    table = features.to_csv(index=False).encode()
+    table = f"{features.to_csv(index=False)}{layer.metadata.get(OURS, {}).get('classes')}".encode()
     # Nobody can paint on what lies on disk, and reading it could take minutes.
     pixels = np.ascontiguousarray(layer.data).view(np.uint8).data if isinstance(layer.data, np.ndarray) else b""
     return zlib.crc32(pixels), zlib.crc32(table)
@@ -241,21 +241,30 @@ def shade(color: tuple[int, int, int], seed: int) -> NDArray[np.float64]:
 def _table(labels: Any, axes: str, classes: tuple[Class, ...], features: Any, *, painted: bool) -> Table:
     known = {str(k): np.asarray(features[k]) for k in features} if features is not None else {}
     if "index" not in known:
-        return table_of(labels, axes, classes)
+        return _positive(table_of(labels, axes, classes))
     there = known["size"] > 0 if "size" in known else np.ones(len(known["index"]), bool)
     old = {"id": known["index"][there], **{k: v[there] for k, v in known.items() if k not in ("index", "class")}}
     if not painted and set(columns_of(axes)) <= set(old):
         return tidy(old)
     kinds = old.get("class_id")
-    new = table_of(labels, axes, classes, dict(zip(old["id"].tolist(), kinds.tolist(), strict=True)) if kinds is not None else None)
+    new = _positive(table_of(labels, axes, classes, dict(zip(old["id"].tolist(), kinds.tolist(), strict=True)) if kinds is not None else None))
     if set(columns_of(axes)) <= set(old) and all(np.array_equal(old[k], new[k]) for k in new if k.startswith(("id", "size", "bbox"))):
         return tidy(old)
     return _with_known(new, old)
 
 
+def _positive(table: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Without numbers below 0, which are no segments: many programs mark with them what shall not be looked at."""
+    return {name: column[table["id"] > 0] for name, column in table.items()}
+
+
 def _with_known(new: dict[str, NDArray[Any]], old: dict[str, NDArray[Any]]) -> Table:
+    """Measured rows with what was known of them before and cannot be measured; new segments say nothing in columns of others."""
     row = {int(i): k for k, i in enumerate(old["id"])}
-    for name in ("score", "status"):
-        if name in old:
-            new[name] = np.array([old[name][row[i]] if i in row else v for i, v in zip(new["id"].tolist(), new[name].tolist(), strict=True)])
+    for name, column in old.items():
+        if name in new and name not in ("score", "status"):
+            continue
+        blank = np.nan if column.dtype.kind == "f" else 0 if column.dtype.kind in "iub" else ""
+        usual = new[name].tolist() if name in new else [blank] * len(new["id"])
+        new[name] = np.array([column[row[i]] if i in row else v for i, v in zip(new["id"].tolist(), usual, strict=True)])
     return tidy(new)

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Layer
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_segsuite.engine.plan import Options, Plan, resolve
 from napari_segsuite.errors import OptionError, SegsuiteError
@@ -28,10 +29,11 @@ from napari_segsuite.viewer.closing import when_gone
 from napari_segsuite.viewer.editors import Choice
 from napari_segsuite.viewer.forecast import Forecaster
 from napari_segsuite.viewer.form import Form
-from napari_segsuite.viewer.growth import GrowingLayer, Growth
-from napari_segsuite.viewer.layers import axes_choices, guess_axes, misread, to_image
+from napari_segsuite.viewer.growth import GrowingLayer, Growth, in_memory
+from napari_segsuite.viewer.layers import axes_choices, misread, to_image
+from napari_segsuite.viewer.links import Links
 from napari_segsuite.viewer.panel import Column, Panel, duration, quiet_label
-from napari_segsuite.viewer.pickers import ChannelPicker, LayerPicker, ModelPicker, narrow, plain
+from napari_segsuite.viewer.pickers import AxesPicker, ChannelPicker, LayerPicker, ModelPicker, plain
 from napari_segsuite.viewer.settings import preferences
 from napari_segsuite.viewer.shown import Shown
 from napari_segsuite.viewer.stores import LARGE_VOXELS, Finished, voxels
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WORDS = {"t": "time", "c": "channels", "z": "z-stack"}
 CHANGED = "The image was changed since Run was pressed; this is of what it was then."
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -75,6 +76,8 @@ class SegmentDock(QWidget):
         self._job: Job[Segmentation] | None = None
         self._jobs: list[Job[Segmentation]] = []  # the same, for whoever outlives the dock
         self._ended: threading.Event | None = None
+        self._links = Links()
+        self._blind = False  # whether what is said is that nothing that could be tried is in view
         self._started = 0.0
         self._checking = QTimer(self, singleShot=True, interval=60)
         self._checking.timeout.connect(self.check)
@@ -87,10 +90,7 @@ class SegmentDock(QWidget):
 
     def _build(self) -> None:
         self.layer = LayerPicker(self._viewer.layers)
-        self.axes = QComboBox()
-        narrow(self.axes)
-        self.axes.setToolTip("<p>What the axes of the layer are, in its own order; y and x are the last two.</p>")
-        self.card = quiet_label()
+        self.axes, self.card = AxesPicker(), quiet_label()
         self.model, self.channels, self.target = ModelPicker(self._specs.listed()), ChannelPicker(), TargetPicker()
         self.form: Form[Options] = Form(
             Options,
@@ -118,6 +118,7 @@ class SegmentDock(QWidget):
         self.axes.currentIndexChanged.connect(self._checking.start)
         self.form.changed.connect(self._checking.start)
         catalogue.changed.connect(self._relist)
+        self.model.activated.connect(self._checking.start)
         self.panel.run.clicked.connect(self.run)
         self.panel.attempt.clicked.connect(self.attempt)
         self.panel.cancel.clicked.connect(self.cancel)
@@ -126,9 +127,11 @@ class SegmentDock(QWidget):
         self.panel.table.clicked.connect(partial(self._shown.open_table))
         self.panel.save.clicked.connect(partial(self._shown.save, self))
         self.panel.export.clicked.connect(partial(self._shown.export, self))
-        # Neither may call into a widget that is half gone, so they get what they need and not the dock.
-        end = partial(_end, self.child, self.layer, self._jobs)
-        when_gone(self, end, self._jobs)
+        layers, view, camera = self._viewer.layers.events, self._viewer.dims.events, getattr(self._viewer, "scene", self._viewer).camera.events
+        self._links.hear(self._look_again, view.ndisplay, view.order, view.point, camera.zoom, camera.center)
+        self._links.hear(lambda event: self.panel.results(self._shown.latest() is not None), layers.removed)
+        # It may not call into a widget that is half gone, so it gets what it needs and not the dock.
+        when_gone(self, partial(give_up, self.child, self._jobs, (self.layer.close_links, self._links.close)), self._jobs)
 
     def check(self) -> None:
         """Resolve the plan for what is entered, and show what does not fit before anybody presses Run."""
@@ -139,19 +142,20 @@ class SegmentDock(QWidget):
             self.card.setText(card(spec))
             if layer is None:
                 self._show_fields(None, spec)
-                self.panel.complain("", "Open an image, or try File > Open Sample > Segsuite.")
+                self.panel.complain("", f"{self.model.instead} Open an image, or try File > Open Sample > Segsuite.".strip())
             else:
-                image = to_image(layer, self.axes.currentData())
+                image = to_image(layer, self.axes.value())
                 self._show_fields(image, spec)
                 plan = resolve(image, self.form.value(), spec)
-                self._tried = plan, image, layer, self.axes.currentData()
+                self._tried = plan, image, layer, self.axes.value()
                 out, told = self.target.settle(plan, image, plan.spec_of(spec)) if self._job is None else (None, "")
                 self._plan = (*self._tried, out)
-                self.panel.complain("", " ".join([*(sentence(n) for n in plan.notices), told, misread(layer)]).strip())
+                self.panel.complain("", " ".join([self.model.instead, *(sentence(n) for n in plan.notices), told, misread(layer)]).strip())
         except Finished as error:
             self.panel.complain("", str(error))
         except SegsuiteError as error:
-            self.panel.complain(complaint(error), misread(layer), fix=isinstance(error, OptionError) and "stack=" in error.do)
+            told = f"{self.model.instead} {misread(layer)}".strip()
+            self.panel.complain(complaint(error), told, fix=isinstance(error, OptionError) and "stack=" in error.do)
         self.panel.ready(self._plan is not None and self._job is None, self._tried is not None and self._job is None)
         self._estimate(ask=True)
 
@@ -172,7 +176,7 @@ class SegmentDock(QWidget):
         if self._plan is None or self._job is not None:
             return
         plan, image, layer, axes, out = self._plan
-        steps, self._growth, self._growing = _borrowing(self.child, plan, image), None, None
+        steps, self._growth, self._growing = in_memory(self.child, plan, image), None, None
         if out is not None:
             self._growth = Growth(plan, image, plan.spec_of(self._specs.of(plan.options.model)), out)
             self._growing = GrowingLayer(self._viewer, self._growth, layer, axes)
@@ -188,13 +192,14 @@ class SegmentDock(QWidget):
         try:
             part = self._tries.part(plan, self._specs.of(plan.options.model), image, layer, axes)
         except SegsuiteError as error:
-            self.panel.end(str(error))
+            self._blind = True
+            self.panel.end(complaint(error))
             return
         self._growth = self._growing = None
         self._begin(preview.segment(plan, image, part, self.child), partial(self._attempted, layer, axes, plan, part), plan)
 
     def _begin(self, steps: Generator[Progress, None, Segmentation], done: Callable[[Segmentation], None], plan: Plan) -> None:
-        self._started = time.monotonic()
+        self._started, self._blind = time.monotonic(), False
         self._forecast.make_way()
         self.panel.begin(" ".join(map(sentence, plan.notices)))
         name = f"Segsuite: {plan.image['name']} with {plan.options.model}"
@@ -244,22 +249,17 @@ class SegmentDock(QWidget):
     def _look_at_layer(self) -> None:
         """Offer the axes that the chosen layer can have."""
         layer = self.layer.value()
-        self.axes.blockSignals(True)
-        self.axes.clear()
-        for axes in axes_choices(layer.ndim) if layer is not None else ():
-            leading = " + ".join(WORDS[a] for a in axes[:-2])
-            self.axes.addItem(f"{leading or 'image'} ({axes})", axes)
-        if layer is not None and self.axes.count():
-            self.axes.setCurrentIndex(max(0, self.axes.findData(guess_axes(layer))))
-            for event in (layer.events.data, layer.events.scale, layer.events.units):
-                event.connect(self._layer_changed)  # connecting again does nothing
-        self.axes.blockSignals(False)
+        self.axes.follow(layer)
+        if layer is not None:
+            events = layer.events
+            self._links.hear(self._layer_changed, events.data, events.scale, events.units, events.name)
+            self._links.hear(self._look_at_layer, events.axis_labels)
         self.form.layout().setRowVisible(self.axes, self.axes.count() > 1)
         self._checking.start()
 
     def _layer_changed(self, event: Any = None) -> None:
         layer = self.layer.value()
-        if layer is not None and self.axes.currentData() not in axes_choices(layer.ndim):
+        if layer is not None and self.axes.value() not in axes_choices(layer.ndim):
             self._look_at_layer()
         self._checking.start()
 
@@ -271,6 +271,18 @@ class SegmentDock(QWidget):
         self.form.show_field("channels", len(channels) > 1 or self.channels.value() != ())
         self.form.show_field("stack", image is not None and image.size("z") > 1)
         self.form.show_field("diameter_px", spec.diameter_px is not None or self.form.editor("diameter_px").value() is not None)
+
+    def _look_again(self, event: Any = None) -> None:
+        """The view is another: what was said of it may hold no more."""
+        if not self._blind or self._job is not None:
+            return
+        self.check()
+        if self._tried is not None:
+            plan, image, layer, axes = self._tried
+            with suppress(SegsuiteError):
+                self._tries.part(plan, self._specs.of(plan.options.model), image, layer, axes)
+                self._blind = False
+                self.panel.end("")
 
     def _slices(self) -> None:
         self.form.editor("stack").set_value("slices")
@@ -286,15 +298,3 @@ class SegmentDock(QWidget):
             self.child.warm()
         except OSError as error:  # no process can be started; the run will say so again if it is still so
             log.warning("could not start the process that computes the segments ahead of time: %s", error)
-
-
-def _borrowing(child: Child, plan: Plan, image: Image) -> Generator[Progress, None, Segmentation]:
-    from napari_segsuite.engine.run import run  # brings parts of scipy along that opening the dock need not wait for
-
-    with child.executor() as executor:
-        return (yield from run(plan, image, executor=executor))
-
-
-def _end(child: Child, layers: LayerPicker, jobs: list[Job[Segmentation]], *_: Any) -> None:
-    give_up(child, jobs)
-    layers.close_links()

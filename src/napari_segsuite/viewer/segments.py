@@ -48,6 +48,11 @@ class ClassEdit:
         """What takes it back."""
         return replace(self, before=self.after, after=self.before)
 
+    def only(self, ids: Collection[int]) -> ClassEdit:
+        """What it does to these segments."""
+        kept = [k for k, i in enumerate(self.ids) if i in ids]
+        return ClassEdit(tuple(self.ids[k] for k in kept), tuple(self.before[k] for k in kept), tuple(self.after[k] for k in kept))
+
 
 class Segments:
     """What the table of a Labels layer says; nothing is kept here, so that painting and undo elsewhere are seen.
@@ -228,8 +233,13 @@ class Segments:
         self.layer.metadata = {**self.layer.metadata, OURS: {**self.layer.metadata.get(OURS, {}), "classes": noted_classes(classes)}}
 
 
-def update(layer: Labels) -> None:
+def update(layer: Labels) -> int:
     """Make the table of a layer anew from its labels; what is known of a segment stays, and what has no score gets none.
+
+    Returns
+    -------
+    int
+        Voxels with numbers below 0, which are no segments and left out.
 
     Raises
     ------
@@ -242,6 +252,7 @@ def update(layer: Labels) -> None:
     layer.features = columns
     noted: Mapping[str, Any] = layer.metadata.get(OURS, {})
     layer.metadata = {**layer.metadata, OURS: {**noted, "classes": noted_classes(segmentation.classes)}}
+    return int((layer.data < 0).sum()) if layer.data.dtype.kind == "i" else 0
 
 
 def tracked_layers(tracked: Segmentation, tracks: Tracks, layer: Labels) -> list[Layer]:

@@ -19,10 +19,13 @@ from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.tracking import track
 from napari_segsuite.viewer.closing import when_gone
 from napari_segsuite.viewer.layers import guess_axes
+from napari_segsuite.viewer.links import Links
 from napari_segsuite.viewer.pickers import plain
 from napari_segsuite.viewer.results import as_placed, from_segmentation, segmentation_of
 from napari_segsuite.viewer.segments import ClassEdit, Segments, tracked_layers, update
 from napari_segsuite.viewer.segments_view import SegmentsView, Wishes
+from napari_segsuite.viewer.view import look_at
+from napari_segsuite.viewer.words import complaint
 
 ORDERS = {"number": "index", "score, lowest first": "score", "size, smallest first": "size"}
 
@@ -35,7 +38,7 @@ def told(function: Callable[..., None]) -> Callable[..., None]:
         try:
             function(self)
         except SegsuiteError as error:
-            show_error(str(error))
+            show_error(complaint(error))
 
     return call
 
@@ -50,6 +53,8 @@ class SegmentsDock(QWidget):
         self._own: weakref.WeakKeyDictionary[Labels, Any] = weakref.WeakKeyDictionary()
         self._done: weakref.WeakKeyDictionary[Labels, list[ClassEdit]] = weakref.WeakKeyDictionary()
         self._wishes: weakref.WeakKeyDictionary[Labels, Wishes] = weakref.WeakKeyDictionary()
+        self._below: weakref.WeakKeyDictionary[Labels, int] = weakref.WeakKeyDictionary()
+        self._links = Links()
         self._marked = -1
         self.view = SegmentsView(self, list(ORDERS))
         self._connect()
@@ -85,7 +90,7 @@ class SegmentsDock(QWidget):
             own=self._own[layer],
             marked=layer.selected_label if self.view.marks(len(segments.ids)) else 0,
         )
-        self.view.say(segments.counted(*self.view.filters()))
+        self._say(segments)
 
     @told
     def change(self) -> None:
@@ -101,9 +106,9 @@ class SegmentsDock(QWidget):
 
     @told
     def undo(self) -> None:
-        """Take the last correction of classes back."""
+        """Take the last correction of classes back, of segments that are still there."""
         if (segments := self._segments()) is not None and (edits := self._edits()):
-            segments.apply(edits.pop().inverse)
+            segments.apply(edits.pop().inverse.only(set(segments.ids.tolist())))
             self._seen()
 
     @told
@@ -144,8 +149,9 @@ class SegmentsDock(QWidget):
     def update_table(self) -> None:
         """Make the table anew, after painting or for labels without one."""
         if (layer := self.layer) is not None:
-            update(layer)
-            self._edits().clear()  # rows may have gone
+            self._below[layer] = update(layer)
+            there = set(Segments(layer).ids.tolist())
+            self._done[layer] = [edit for edit in self._edits() if edit.only(there).ids]
             self._seen()
 
     @told
@@ -214,7 +220,12 @@ class SegmentsDock(QWidget):
         counts = segments.counts() if segments is not None else {}
         self.view.classes(segments.classes if segments is not None else (), counts)
         if segments is not None:
-            self.view.say(segments.counted(*self.view.filters()))
+            self._say(segments)
+
+    def _say(self, segments: Segments) -> None:
+        below = self._below.get(segments.layer, 0)
+        left_out = f" {below:,} voxels have numbers below 0, which are no segments, and are left out." if below else ""
+        self.view.say(f"{segments.counted(*self.view.filters())}{left_out}")
 
     def _show_selected(self, *_: Any) -> None:
         segments = self._segments()
@@ -238,23 +249,10 @@ class SegmentsDock(QWidget):
         at = np.flatnonzero(listed == segments.layer.selected_label)
         # Until one of them is selected, the first or the last is next.
         place = (int(at[0]) + step) % len(listed) if len(at) else (0 if step > 0 else -1)
-        segments.layer.selected_label = int(listed[place])
-        self._look_at(segments, int(listed[place]))
-
-    def _look_at(self, segments: Segments, number: int) -> None:
-        """Move the view to the middle of a segment; how much is seen stays as it is."""
-        layer, row = segments.layer, segments.row(number)
-        axes = guess_axes(layer)
-        if row is None or any(f"centroid_{a}" not in row for a in axes):
-            return
-        world = layer.data_to_world([row[f"centroid_{a}"] for a in axes])
-        offset = self._viewer.dims.ndim - len(world)
-        for axis, value in enumerate(world):
-            self._viewer.dims.set_point(axis + offset, value)
-        shown = [axis - offset for axis in self._viewer.dims.displayed]
-        centre = [float(world[axis]) for axis in shown if axis >= 0]
-        camera = getattr(self._viewer, "scene", self._viewer).camera  # `viewer.camera` before napari 0.9
-        camera.center = centre if len(centre) == 3 else (0.0, *centre)
+        segments.layer.selected_label = number = int(listed[place])
+        row, axes = segments.row(number), guess_axes(segments.layer)
+        if row is not None and all(f"centroid_{a}" in row for a in axes):
+            look_at(self._viewer, segments.layer, [row[f"centroid_{a}"] for a in axes])
 
     def _follow(self, *_: Any) -> None:
         """Turn to the Labels layer that was selected."""
@@ -262,11 +260,11 @@ class SegmentsDock(QWidget):
         if isinstance(active, Labels) and active is not self.layer:
             if (before := self.layer) is not None:
                 self._wishes[before] = self.view.wishes()
-                before.events.selected_label.disconnect(self._show_selected)
-                before.events.features.disconnect(self.refresh)
+                self._links.leave(self._show_selected, before.events.selected_label)
+                self._links.leave(self.refresh, before.events.features, before.events.name)
             self._layer, self._marked = weakref.ref(active), int(active.selected_label)
-            active.events.selected_label.connect(self._show_selected)
-            active.events.features.connect(self.refresh)
+            self._links.hear(self._show_selected, active.events.selected_label)
+            self._links.hear(self.refresh, active.events.features, active.events.name)
             segments = self._segments()
             told = (segments.classes, segments.counts()) if segments is not None else ((), {})
             self.view.ask(self._wishes.get(active), *told)
@@ -286,11 +284,5 @@ class SegmentsDock(QWidget):
         view.mark.toggled.connect(self.recolor)
         view.score.valueChanged.connect(self.recolor)
         view.size.valueChanged.connect(self.recolor)
-        self._viewer.layers.selection.events.active.connect(self._follow)
-        self._viewer.layers.events.removed.connect(self._follow)
-        when_gone(self, self._part)
-
-    def _part(self, *_: Any) -> None:
-        """Leave the viewer's signals when the dock is closed."""
-        self._viewer.layers.selection.events.active.disconnect(self._follow)
-        self._viewer.layers.events.removed.disconnect(self._follow)
+        self._links.hear(self._follow, self._viewer.layers.selection.events.active, self._viewer.layers.events.removed)
+        when_gone(self, self._links.close)

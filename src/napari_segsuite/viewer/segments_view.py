@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from math import isnan
 from typing import Any
 
@@ -24,9 +25,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_segsuite.types import Class
-from napari_segsuite.viewer.panel import quiet_label, row
-from napari_segsuite.viewer.pickers import narrow
+from napari_segsuite.viewer.panel import Column, quiet_label, row, short
+from napari_segsuite.viewer.pickers import narrow, one_line
 
+TALLEST = 160
+"""Pixels of the list of classes, which is only as tall as it is long."""
 FEW = 20_000
 """Segments that get new colours within half a second."""
 Wishes = tuple[set[int], float, float, bool]
@@ -51,8 +54,9 @@ class SegmentsView:
         self.list.setHeaderLabels(["Class", "Segments"])
         self.list.setRootIsDecorated(False)
         self.list.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.list.setMaximumHeight(160)
+        self.list.setFixedHeight(TALLEST)
         self.list.setAccessibleName("Classes")
+        one_line(self.list)
         self.by_class, self.mark = QCheckBox("Colour by class"), QCheckBox("Mark it in white")
         self.mark.setChecked(True)
         self.score, self.size = QDoubleSpinBox(), QSpinBox()
@@ -79,7 +83,8 @@ class SegmentsView:
 
     def explain(self, why: str, name: str = "") -> None:
         """Say which layer this is about, or why there is nothing to show."""
-        self.title.setText(why or name)
+        self.title.setText(why or short(name))
+        self.title.setToolTip("" if why else name)
         if why:
             self.told.setText("")
             self.one.setText("")
@@ -107,12 +112,13 @@ class SegmentsView:
             item.setData(0, ID, c.id)
             item.setIcon(0, icon(c))
             item.setCheckState(0, Qt.CheckState.Unchecked if c.id in hidden else Qt.CheckState.Checked)
-            item.setToolTip(0, "<p>Ticked: shown. Double-click for another colour.</p>")
+            item.setToolTip(0, f"<p>{escape(c.name)}</p><p>Ticked: shown. Double-click for another colour.</p>")
             if c.countable:
                 self.kind.addItem(icon(c), c.name, c.id)
         if none := sum(n for k, n in counts.items() if k not in [c.id for c in classes]):
             QTreeWidgetItem(self.list, ["no class", str(none)]).setData(0, ID, 0)
-        self.list.resizeColumnToContents(0)
+        rows = self.list.sizeHintForRow(0) * max(self.list.topLevelItemCount(), 1) if classes else TALLEST
+        self.list.setFixedHeight(min(TALLEST, self.list.header().sizeHint().height() + rows + 8))
         self.kind.setCurrentIndex(max(0, self.kind.findData(chosen)))
         for part, blocked in zip((self.list, self.kind), before, strict=True):
             part.blockSignals(blocked)
@@ -169,7 +175,7 @@ class SegmentsView:
         if entry is None:
             self.one.setText(f"{number} is no segment in the table: pick one with napari's colour picker (key 5), or press Next.")
             return
-        parts = [str(entry.get("class") or f"class {entry['class_id']}"), f"{int(entry['size'])} voxels"]
+        parts = [short(str(entry.get("class") or f"class {entry['class_id']}")), f"{int(entry['size'])} voxels"]
         if "score" in entry:
             parts.append("no score" if isnan(entry["score"]) else f"score {entry['score']:.2f}")
         if entry.get("status"):
@@ -214,13 +220,14 @@ class SegmentsView:
         below.addRow("Longest step", self.step)
         below.addRow("Missing at most", self.gap)
         below.addRow(row(self.divisions, self.track))
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        for part in (self.title, self.shown, self.selection, self.time, row(self.copy, self.update_table, self.add)):
+            column.addWidget(part)
+        column.addStretch(1)
         outer = QVBoxLayout(dock)
-        outer.addWidget(self.title)
-        outer.addWidget(self.shown)
-        outer.addWidget(self.selection)
-        outer.addWidget(self.time)
-        outer.addWidget(row(self.copy, self.update_table, self.add))
-        outer.addStretch(1)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(Column(inner))
 
 
 def icon(this: Class) -> QIcon:

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_segsuite.engine.progress import Progress
 from napari_segsuite.viewer.panel import quiet_label
+from napari_segsuite.viewer.pickers import one_line
 
 
 class Card(QTextBrowser):
@@ -49,7 +50,6 @@ class Shelves(QWidget):
         self.add, self.check, self.remove, self.use = (QPushButton(t) for t in ("Add...", "Check", "Remove", "Use in Segment"))
         self.buttons = (self.add, self.check, self.remove, self.use)
         self.bar, self.cancel, self.status = QProgressBar(), QPushButton("Cancel"), quiet_label()
-        self.status.setObjectName("status")
         self.status.setTextFormat(Qt.TextFormat.PlainText)
         self.names.setHeaderHidden(True)
         self.names.setColumnCount(2)
@@ -57,6 +57,7 @@ class Shelves(QWidget):
         self.names.setIndentation(12)
         self.names.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.names.setAccessibleName("Models")
+        one_line(self.names)
         self.bar.setTextVisible(False)
         self.bar.setMaximumHeight(10)
         self.add.setToolTip("<p>Add a model that others made, or that you have trained: a file, a folder or a URL.</p>")
@@ -119,7 +120,7 @@ class Shelves(QWidget):
         self.cancel.setVisible(busy)
 
     def _say(self, text: str, *, bad: bool = False) -> None:
-        self.status.setStyleSheet("QLabel#status { color: #e0a030; }" if bad else "")
+        self.status.warn(bad)
         self.status.setText(text)
         self.status.setVisible(bool(text))
 

@@ -13,6 +13,7 @@ from napari.utils.notifications import show_error
 from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.types import Segmentation
 from napari_segsuite.viewer.results import fingerprint, to_layer
+from napari_segsuite.viewer.words import in_form
 
 
 class Shown:
@@ -102,7 +103,7 @@ class Shown:
         try:
             self._viewer.layers.save(path, selected=True, plugin="napari-segsuite")
         except SegsuiteError as error:
-            show_error(str(error))
+            show_error(in_form(str(error)))
 
     def export(self, parent: Any) -> None:
         """Open the dialog that writes Labels layers for other programs, with the latest result chosen."""

@@ -17,6 +17,7 @@ from napari_segsuite.types import Image, ModelSpec, Segmentation
 from napari_segsuite.viewer.beside import Beside
 from napari_segsuite.viewer.form import label
 from napari_segsuite.viewer.layers import LayerData
+from napari_segsuite.viewer.panel import short
 from napari_segsuite.viewer.preview import Part, part_of
 from napari_segsuite.viewer.results import fingerprint, to_layer
 from napari_segsuite.viewer.view import in_view
@@ -76,7 +77,7 @@ class Tries:
         self._beside.part()
         edited = self._clear(layer, settings if compare else None)
         data, meta, _ = lying(to_layer(segmentation, layer, axes), layer, axes, part)
-        meta["name"] = f"{layer.name} {plan.model['name']} preview{told(settings)}"
+        meta["name"] = f"{short(layer.name, 24)} {plan.model['name']} preview{told(settings)}"
         new = self._viewer.add_labels(data, **meta)
         self._made.append(_Made(weakref.ref(layer), settings, weakref.ref(new), fingerprint(new)))
         if self._beside.grid.enabled:

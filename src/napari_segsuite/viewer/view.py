@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
 from napari.layers import Layer
+from numpy.typing import NDArray
 
 from napari_segsuite.errors import InputError
 from napari_segsuite.viewer.preview import Range, nothing_in_view
@@ -67,13 +68,29 @@ def shown(viewer: Any, layer: Layer, axes: str, looked: str) -> dict[str, int]:
     return {a: min(max(int(x + 0.5), 0), int(n) - 1) for a, x, n in zip(axes, middle, shape, strict=False)}
 
 
+def look_at(viewer: Any, layer: Layer, place: Sequence[float]) -> None:
+    """Move the view to a place in a layer's voxels; how much is seen stays as it is."""
+    world = layer.data_to_world(place)
+    offset = viewer.dims.ndim - len(world)
+    for axis, value in enumerate(world):
+        viewer.dims.set_point(axis + offset, value)
+    centre = [float(world[axis - offset]) for axis in viewer.dims.displayed if axis >= offset]
+    camera = getattr(viewer, "scene", viewer).camera  # `viewer.camera` before napari 0.9
+    camera.center = centre if len(centre) == 3 else (0.0, *centre)
+
+
 def _sides(viewer: Any) -> tuple[tuple[float, float], tuple[float, float]]:
     """World coordinates of the canvas's ends along the two displayed axes."""
     camera = getattr(viewer, "scene", viewer).camera  # `viewer.camera` before napari 0.9
-    size = np.asarray(viewer.canvas.size if hasattr(viewer, "canvas") else viewer._canvas_size, float) / views(viewer)
-    half = size / (2 * camera.zoom)
+    half = view_size(viewer) / (2 * camera.zoom)
     (y, x), (h, w) = camera.center[-2:], half
     return (y - h, y + h), (x - w, x + w)
+
+
+def view_size(viewer: Any) -> NDArray[np.float64]:
+    """Height and width of a view of napari's grid, or of the whole canvas, in its pixels."""
+    size: NDArray[np.float64] = np.asarray(viewer.canvas.size if hasattr(viewer, "canvas") else viewer._canvas_size, float) / views(viewer)
+    return size
 
 
 def views(viewer: Any) -> tuple[int, int]:

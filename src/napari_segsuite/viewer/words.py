@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from html import escape
 from pathlib import Path
 
+from napari_segsuite.engine.plan import Options
 from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.types import ModelSpec, Segmentation
 from napari_segsuite.viewer.form import label
 from napari_segsuite.viewer.panel import duration
 from napari_segsuite.viewer.stores import ANOTHER
+
+FIELDS = {f.name: f"{'Advanced > ' if f.metadata['advanced'] else ''}{label(f.name)}" for f in fields(Options)}
+"""What the form calls the options."""
 
 
 def outcome(segmentation: Segmentation, took: float, out: Path | None) -> str:
@@ -38,15 +43,41 @@ def card(spec: ModelSpec) -> str:
     return f"{escape(spec.description)}<br><i>{escape(', '.join(t for t in told if t))}</i>"
 
 
-def complaint(error: SegsuiteError) -> str:
-    """An error in the words of the form: what is a keyword in Python is a field here."""
+def complaint(error: SegsuiteError, replace: str = "") -> str:
+    """An error in the words of the form: what is a keyword in Python, or a flag on the command line, is a field here.
+
+    Parameters
+    ----------
+    error : SegsuiteError
+    replace : str, optional
+        What the user can do here to replace something that is there already; by default nothing but to choose another name.
+    """
     if "channels=" in error.do:
         return str(type(error)(error.found, error.needed, "Choose it under Channels."))
-    if "--overwrite" in error.do:
+    if "--overwrite" in error.do and not replace:
         return str(type(error)(error.found, error.needed, ANOTHER))
-    if "stack=" in error.do:
-        return str(type(error)(error.found, error.needed, "Choose orthogonal or slices under Stack, or a model for volumes."))
-    return str(error)
+    if "stack='orthogonal'" in error.do:
+        return in_form(str(type(error)(error.found, error.needed, "Choose orthogonal or slices under Stack, or a model for volumes.")))
+    return in_form(str(error), replace)
+
+
+def in_form(text: str, replace: str = "") -> str:
+    """A message that was written for Python and the command line, as the docks say it.
+
+    >>> in_form("Device 'mps' is not available here. Choose device='auto' or 'cpu' (--device cpu).")
+    "Device 'mps' is not available here. Choose auto or cpu under Advanced > Device."
+    >>> in_form("File a.json exists already. Choose another name, or allow it to be replaced (overwrite=True, --overwrite).")
+    'File a.json exists already. Choose another name.'
+    """
+    told = re.sub(r", or allow it to be replaced \([^()]*\)", f", or {replace}" if replace else "", text)
+    told = re.sub(r"Say so with: segsuite models add .* --trust", "Add it again in the Models dock, which asks", told)
+    told = told.replace("with `segsuite models add`", "in the Models dock")
+    told = re.sub(r" \((?:\w+=[^()]*)?--[^()]*\)", "", told)
+    told = re.sub(r"\bChoose flips=False", f"Switch off {FIELDS['flips']}", told)
+    names = "|".join(FIELDS)
+    told = re.sub(rf"\b({names})='([^']*)'((?: or '[^']*')*)", lambda m: f"{m[2]}{m[3].replace(chr(39), '')} under {FIELDS[m[1]]}", told)
+    told = re.sub(rf"\b({names})=[\w.]*\w", lambda m: FIELDS[m[1]], told)
+    return re.sub(rf"\b({'|'.join(name for name in FIELDS if '_' in name)})\b", lambda m: FIELDS[m[1]], told)
 
 
 def in_fields(error: SegsuiteError) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from napari.qt.threading import create_worker
@@ -142,12 +142,14 @@ def _forget(tick: Callable[[], None], *_: Any) -> None:
     _TICKING.discard(tick)
 
 
-def give_up(child: Child, jobs: list[Job[Any]], *_: Any) -> None:
-    """End all that a dock has begun, because it is gone."""
+def give_up(child: Child, jobs: list[Job[Any]], closers: Sequence[Callable[[], object]], *_: Any) -> None:
+    """End all that a dock has begun, because it is gone, and call what lets go of the rest."""
     for job in jobs:
         job.cancel()
     jobs.clear()
     child.close()
+    for close in closers:
+        close()
 
 
 def _show(bar: Any, progress: Progress | None) -> None:

@@ -23,6 +23,8 @@ STEP = 0.1
 """What a step costs where nothing changes, beside 1 where the picture is as different as in nine tenths of the window."""
 REACH = {2: (32, 64, 128, 256), 3: (12, 24, 48, 96)}
 """Half the widths of the windows around the places that are tried, by the number of axes."""
+FAR = {2: (512, 1024), 3: ()}
+"""Those of windows that are tried where no smaller one has an object in it that ends in it."""
 ROOM = {2: 132**2, 3: 50**3}
 """Voxels of a window that are computed with; larger windows are coarser."""
 BETTER = 1.5
@@ -31,6 +33,9 @@ SMALLEST, LARGEST = 12, 0.9
 """Voxels that an object has at least, and the part of a window that it may fill."""
 LEAST = 1e-5
 """Contrast of a border, of the largest value in the window, that is more than rounding."""
+CERTAIN = 16.0
+"""Contrast of a border whose noise averages out over its length, in units of what is left of the noise, that is more than chance: growing takes the
+weakest of many voxels, so that in noise alone it is about 2 to 8."""
 PASSES = 2
 """The second grows from the inner half of what the first has found, so that a side which is far from the click is not too far."""
 Place = tuple[int, ...]
@@ -60,18 +65,43 @@ class Geodesic:
         return Seen(np.stack([ndimage.gaussian_filter(channel, SIGMA, mode="nearest", truncate=3.0) for channel in values]))
 
     def answer(self, state: Seen, prompt: Prompt) -> list[Candidate]:
-        """The best region of each window, best first."""
+        """The best region of each window, best first; where it took the far ones, those whose border may be chance come last."""
         shape = state.picture.shape[1:]
-        found: list[tuple[float, Candidate]] = []
-        for view, stride in _windows(shape, prompt):
-            if best := _grown(state.picture, view, stride, prompt):
+        found: list[tuple[float, Grown]] = []
+        looked_far = False
+        for view, stride, far in _windows(shape, prompt):
+            if far and any(one.certainty >= CERTAIN and one.ends for _, one in found):
+                break
+            looked_far = looked_far or far
+            if best := _grown(state.picture, view, stride, prompt, mean=far):
                 found.append((best.score / BETTER ** len(found), best))
+        found.sort(key=lambda one: (looked_far and one[1].certainty >= CERTAIN, one[0]), reverse=True)
         distinct: list[Candidate] = []
-        top = max((weight for weight, _ in found), default=0.0) or 1.0
-        for weight, one in sorted(found, key=lambda pair: -pair[0]):
+        for weight, one in found:
             if not any(_alike(one.region, other.region) for other in distinct):
-                distinct.append(Candidate(one.region, weight / top))
+                distinct.append(Candidate(one.region, min(weight / (found[0][0] or 1.0), 1.0)))
         return distinct
+
+
+@dataclass(frozen=True, eq=False)
+class Grown:
+    """What was found in a window.
+
+    Attributes
+    ----------
+    region : (*spatial) bool
+    score : float
+        How sharp its border is, and how compact it is.
+    certainty : float
+        See `CERTAIN`.
+    ends : bool
+        Whether all of it is in the window, as far as can be said: it does not reach an end behind which there is more of the picture.
+    """
+
+    region: NDArray[np.bool_]
+    score: float
+    certainty: float
+    ends: bool
 
 
 def _alike(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
@@ -79,28 +109,34 @@ def _alike(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
     return bool((one & other).sum() > 0.9 * (one | other).sum())
 
 
-def _windows(shape: Sequence[int], prompt: Prompt) -> list[tuple[Box, int]]:
-    """Parts of the picture around the places, each with the stride at which it is small enough; with a box, only one around that."""
+def _windows(shape: Sequence[int], prompt: Prompt) -> list[tuple[Box, int, bool]]:
+    """Parts of the picture around the places, each with the stride at which it is small enough, and whether it is one of the `FAR`.
+
+    With a box, there is only one around that.
+    """
     if prompt.box is not None:
-        reaches: tuple[int, ...] = (4 + int(0.1 * max(b - a for a, b in prompt.box)),)
+        reaches = [(4 + int(0.1 * max(b - a for a, b in prompt.box)), False)]
     else:
-        reaches = REACH[len(shape)]
-    windows: list[tuple[Box, int]] = []
-    for reach in reaches:
+        reaches = [(reach, far) for near, far in ((REACH, False), (FAR, True)) for reach in near[len(shape)]]
+    windows: list[tuple[Box, int, bool]] = []
+    for reach, far in reaches:
         view = tuple((max(low - reach, 0), min(high + reach, n)) for (low, high), n in zip(prompt.bounds(), shape, strict=True))
         stride = 1
         while np.prod([-(-(b - a) // stride) for a, b in view]) > ROOM[len(shape)]:
             stride += 1
-        if (view, stride) not in windows:
-            windows.append((view, stride))
+        if view not in [one for one, *_ in windows]:
+            windows.append((view, stride, far))
     return windows
 
 
-def _grown(picture: NDArray[np.float32], view: Box, stride: int, prompt: Prompt) -> Candidate | None:
-    """The best region of one window."""
+def _grown(picture: NDArray[np.float32], view: Box, stride: int, prompt: Prompt, *, mean: bool = False) -> Grown | None:
+    """The best region of one window; where it is coarse, of means rather than of single voxels, if that is wanted."""
     from scipy import ndimage
 
-    cut = picture[(slice(None), *(slice(a, b, stride) for a, b in view))]
+    cut = picture[(slice(None), *(slice(a, b) for a, b in view))]
+    if mean and stride > 1:
+        cut = ndimage.uniform_filter(cut, (1, *[stride] * (cut.ndim - 1)), mode="nearest")
+    cut = cut[(slice(None), *[slice(None, None, stride)] * (cut.ndim - 1))]
     own = [tuple(_clip(point, view, stride)) for point in prompt.points]
     clicked = [place for place, mark in zip(own, prompt.marks, strict=True) if mark]
     rivals = [place for place, mark in zip(own, prompt.marks, strict=True) if not mark and place not in clicked]
@@ -112,7 +148,7 @@ def _grown(picture: NDArray[np.float32], view: Box, stride: int, prompt: Prompt)
         allowed[inside] = True
         clicked = clicked or [_middle(inside, cut.shape[1:])]
     open_ends = [(a > 0, b < n) for (a, b), n in zip(view, picture.shape[1:], strict=True)]
-    best, inner = None, list[Place]()
+    best, certainty, inner = None, 0.0, list[Place]()
     for _ in range(PASSES):
         found = levels(_field(cut, clicked, inner, rivals, allowed), cut, open_ends)
         quality = found.contrast * roundness(found)
@@ -122,6 +158,7 @@ def _grown(picture: NDArray[np.float32], view: Box, stride: int, prompt: Prompt)
         if not fits.any():
             break
         level = int(np.where(fits, quality, -1.0).argmax())
+        certainty = float(found.contrast[level] * np.sqrt(found.border[level])) / _noise(cut)
         best, region = float(quality[level]), ndimage.binary_fill_holes(found.rank <= level)
         inner = _inner(region)
     if best is None or best <= LEAST * float(np.abs(cut).max()):
@@ -130,7 +167,14 @@ def _grown(picture: NDArray[np.float32], view: Box, stride: int, prompt: Prompt)
         region[place] = False
     whole = np.zeros(picture.shape[1:], np.bool_)
     whole[tuple(slice(a, b) for a, b in view)] = _finer(region, stride, [b - a for a, b in view])
-    return Candidate(whole, best)
+    cut_off = any(region.take(end, axis).any() for axis, both in enumerate(open_ends) for end, more in zip((0, -1), both, strict=True) if more)
+    return Grown(whole, best, certainty, not cut_off)
+
+
+def _noise(cut: NDArray[np.float32]) -> float:
+    """By how much neighbours differ where nothing changes, as a standard deviation: from the median, of which borders are no large part."""
+    steps = [float(np.median(np.sqrt((np.diff(cut, axis=axis) ** 2).sum(0)))) for axis in range(1, cut.ndim) if cut.shape[axis] > 1]
+    return max(steps, default=0.0) / 0.6745 or float(np.finfo(np.float32).tiny)
 
 
 def _field(
