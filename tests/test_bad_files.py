@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 import napari_segsuite
-from napari_segsuite import read_segmentation, segment, write
+from napari_segsuite import Options, load_spec, read_segmentation, resolve, segment, write
 from napari_segsuite.arrays import as_image
 from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.io import label_store
@@ -94,7 +94,19 @@ def test_a_device_that_is_not_there_is_refused(segsuite: Segsuite, folder: Path)
         assert (told.code, told.out) == (1, "")
         assert told.err.startswith("segsuite: Device 'cuda:77' is not available here. Needed: auto, cpu, cuda, cuda:1 or mps.")
         assert len(told.err.splitlines()) == 1
+        assert segsuite("segment", "a.tif", "--model", "otsu", "--device", "cuda:77", "--out", "out", *more).err == told.err
     assert everything(Path()) == {"a.tif", "b.tif"}
+    with pytest.raises(SegsuiteError, match="Device 'cuda:77' is not available here"):
+        segment(cells(), model="otsu", device="cuda:77")
+
+
+def test_a_device_that_a_model_makes_no_use_of_is_told() -> None:
+    image = as_image(cells())
+    for device, told in (("cuda", True), ("mps", True), ("cpu", False), ("auto", False)):
+        for model, without in (("otsu", True), ("nuclei", False)):
+            notices = resolve(image, Options(model=model, device=device), load_spec(model)).notices
+            said = f"the model {model} has no network and runs on the CPU: device {device!r} is not used" in notices
+            assert said == (told and without)
 
 
 # Files

@@ -354,11 +354,17 @@ def test_negative_ids_of_a_truth_can_be_left_out(segsuite: Segsuite, scored: Pat
 
 def test_models_are_listed_and_shown(segsuite: Segsuite) -> None:
     listed = json.loads(segsuite("models", "list", "--json").out)
+    lines = segsuite("models", "list").out.splitlines()
+    assert len({line.index(model["description"]) for line, model in zip(lines, listed, strict=True)}) == 1, "columns line up"
+    shown = segsuite("models", "show", "nuclei").out
+    assert not any(sign in shown.partition("# nuclei")[0] for sign in '[]{}"')
+    assert all(len(line) <= 100 for line in shown.partition("# nuclei")[0].splitlines())
     assert [model["name"] for model in listed] == [line.split()[0] for line in segsuite("models", "list").out.splitlines()]
     assert {"nuclei", "otsu"} <= {model["name"] for model in listed}
     assert all({"task", "axes", "channels", "licence", "citation", "trained_on", "weights_sha256"} <= set(model) for model in listed)
     shown = segsuite("models", "show", "otsu").out
-    assert "licence         BSD-3-Clause" in shown
+    assert "  licence      BSD-3-Clause" in shown
+    assert "  finds        instance: object (objects)" in shown
     assert "Otsu's threshold of the whole image" in shown
     assert json.loads(segsuite("models", "show", "otsu", "--json").out)["card"]
 

@@ -31,10 +31,11 @@ from napari_segsuite.errors import ModelError, OptionError, SegsuiteError
 from napari_segsuite.models.foreign import tensors
 from napari_segsuite.models.foreign.check import check
 from napari_segsuite.models.foreign.form import Form
+from napari_segsuite.models.foreign.grid import grid
 from napari_segsuite.models.foreign.model import activated, rearranged
 from napari_segsuite.models.foreign.network import valid
 from napari_segsuite.models.foreign.processing import apply
-from napari_segsuite.models.foreign.store import add, remove
+from napari_segsuite.models.foreign.store import add, free_name, remove
 from napari_segsuite.synthetic import nuclei
 from napari_segsuite.types import Head
 
@@ -154,7 +155,7 @@ def test_a_package_is_added_checked_used_and_removed(packages: Path, tmp_path: P
         "added broad: instance, yx, classes nucleus;"
     )
     assert "broad " in segsuite("models", "list").out
-    assert '"nucleus"' in segsuite("models", "show", "broad").out
+    assert "nucleus (objects)" in segsuite("models", "show", "broad").out
     done = segsuite("models", "check", "broad")
     assert (done.code, done.out.endswith("good\n")) == (0, True)
     assert segsuite("segment", tmp_path / "cells.tif", "--model", "broad", "--out", tmp_path / "out.tif", "--min-size-px", 0).code == 0
@@ -559,3 +560,32 @@ def test_a_package_at_a_url(served: tuple[Path, str], tmp_path: Path, monkeypatc
     monkeypatch.setenv("SEGSUITE_OFFLINE", "1")
     with pytest.raises(ModelError, match="would be downloaded, and SEGSUITE_OFFLINE is set"):
         add(f"{url}/p.zip", name="d")
+
+
+def test_addresses_and_files_that_are_no_models_are_told(segsuite: Callable[..., Any], tmp_path: Path) -> None:
+    told = segsuite("models", "add", "ftp://example.com/a.zip")
+    assert (told.code, "Needed: https:// or http://, or a file or folder on this machine" in told.err) == (1, True)
+    write(as_image(np.zeros((5, 5), np.uint8)), tmp_path / "a.tif")
+    told = segsuite("models", "check", tmp_path / "a.tif")
+    assert f"{tmp_path / 'a.tif'} is no model with a test of its own. Needed: the name of a model" in told.err
+    assert "YAML" not in told.err
+
+
+@pytest.mark.parametrize("name", ["CON", "nul", "Com1.v2", "ends.", "NUCLEI", "Otsu", "MINE"])
+def test_names_that_other_systems_cannot_tell_apart_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGSUITE_MODELS", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "model.json").write_text("{}")
+    with pytest.raises(OptionError, match=r"every system|differs in more than capitals"):
+        free_name(name, overwrite=True)
+    assert free_name("mine", overwrite=True) == "mine"
+    assert free_name("console", overwrite=False) == "console"
+
+
+def test_a_context_that_leaves_no_tile_of_a_usual_size_is_refused() -> None:
+    told = {"axes": "bcyx", "least": (1, 1, 16, 16), "step": (0, 0, 16, 16)}
+    assert grid("yx", told, (), Form(context=(1000, 1000)))[2] == (1000, 1000)
+    for context in ((9999, 9999), (-5, -5)):
+        with pytest.raises(OptionError, match=r"Context is .*, for which tiles of .* Needed: from 0 to 2024\."):
+            grid("yx", told, (), Form(context=context))
+    assert grid("yx", told, (), Form(context=(2024, 2024)))[0] == (4080, 4080)

@@ -40,10 +40,11 @@ LIGHT = (
     ),
     *named(
         "io",
-        "blocks bulk commit czi czi_pixels czi_tiles dicom dicom_grid dicom_headers dicom_peek dicom_pixels dicom_planes dicom_seg dicom_segments "
-        "dicom_source dicom_stack dicom_values dicom_write faults geometry hdf5 ids imaris inputs kinds label_store labels lazy lif lif_blocks "
-        "markup metaimage metaimage_write mrc nd2 ngff nifti nifti_grid nifti_write nrrd nrrd_write ome_zarr ome_zarr_write overlay packed place "
-        "planes plates pyramid raster readers record scenes shards slices store table tiff tiff_check tiff_meta tiff_write units volume world",
+        "blocks bulk commit compound czi czi_pixels czi_tiles dicom dicom_grid dicom_headers dicom_peek dicom_pixels dicom_planes dicom_seg "
+        "dicom_segments dicom_source dicom_stack dicom_values dicom_write faults fluoview geometry hdf5 ids imaris inputs kinds label_store "
+        "labels lazy lif lif_blocks markup metaimage metaimage_write mrc nd2 ngff nifti nifti_grid nifti_write nrrd nrrd_write ome_zarr "
+        "ome_zarr_write overlay packed place planes plates pyramid raster readers record scenes shards slices store table tiff tiff_check "
+        "tiff_meta tiff_write units volume world",
     ),
     *named(
         "annotations",

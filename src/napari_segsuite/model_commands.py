@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from napari_segsuite.flags import add_options, command
 from napari_segsuite.terminal import say, shower
+from napari_segsuite.types import ModelSpec
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +37,8 @@ def _add_models_of_others(models: Any) -> None:
     add.add_argument(
         "source",
         metavar="PATH_OR_URL",
-        help="folder or zip file of a package, its description (.yaml), a network (.onnx, .pt, .pt2, Cellpose), or a folder with model.json",
+        help="folder or zip file of a package, its description (.yaml), a network (.onnx, .pt, .pt2, Cellpose), or a folder with model.json; here or "
+        "at an http(s) address",
     )
     add.add_argument("--name", help="what to call it [as it calls itself]")
     add.add_argument("--trust", action="store_true", help=trust)
@@ -66,8 +71,9 @@ def _models_list(args: argparse.Namespace) -> int:
     if args.json:
         say(json.dumps([_told(spec) for spec in specs], indent=2))
     else:
+        wide = max(len(spec.name) for spec in specs)
         for spec in specs:
-            say(f"{spec.name:12} {spec.task:9} {spec.axes:4} {spec.description}")
+            say(f"{spec.name:{wide}}  {spec.task:8}  {spec.axes:3}  {spec.description}")
     return 0
 
 
@@ -78,10 +84,47 @@ def _models_show(args: argparse.Namespace) -> int:
     if args.json:
         say(json.dumps({**_told(spec), "card": card(args.name)}, indent=2))
         return 0
-    for name, value in _told(spec).items():
-        say(f"{name:15} {value if isinstance(value, str) else json.dumps(value)}".rstrip())
+    say("\n".join(_lines(spec)))
     say(f"\n{card(args.name)}".rstrip())
     return 0
+
+
+def _lines(spec: ModelSpec) -> list[str]:
+    """What a model is, for people; all there is to know of it is in the JSON."""
+    wide = max(shutil.get_terminal_size().columns, 60)
+    lines = textwrap.wrap(f"{spec.name} {spec.version}: {spec.description}", wide)
+    for name, text in _about(spec).items():
+        if text:
+            lines += textwrap.wrap(text, wide, initial_indent=f"  {name:12} ", subsequent_indent=" " * 15, break_on_hyphens=False)
+    return lines
+
+
+def _about(spec: ModelSpec) -> dict[str, str]:
+    kinds = {"yx": "images (2D)", "zyx": "volumes (3D)", "any": "images and volumes (2D and 3D)"}
+    also = "; one channel is taken as grey" if spec.channels == ("red", "green", "blue") else ""
+    contrast = " ".join([str(spec.normalize.get("method", "")), *(f"{value:g}" for value in spec.normalize.get("values", ()))])
+    return {
+        "finds": f"{spec.task}: " + ", ".join(f"{c.name} ({'objects' if c.countable else 'area'})" for c in spec.classes),
+        "takes": f"{kinds[spec.axes]} of {_counted(len(spec.channels), 'channel')} ({', '.join(spec.channels)}){also}",
+        "object size": f"about {spec.diameter_px:g} pixels across; others with --diameter-px" if spec.diameter_px else "",
+        "pixel size": f"{' x '.join(f'{n:g}' for n in spec.pixel_size_um)} micrometres; images are resampled to it" if spec.pixel_size_um else "any",
+        "contrast": contrast,
+        "maps": ", ".join(f"{h.name} ({h.kind}, {_counted(h.channels, 'channel')})" for h in spec.heads) + f"; decoded by {spec.codec}",
+        "tiles": f"{_sizes(spec.tile)}, of which {_sizes(spec.context)} at each side are thrown away",
+        "network": str(spec.net.get("name", "")) or "none: no training",
+        "trained on": spec.trained_on,
+        "licence": spec.licence,
+        "citation": spec.citation,
+        "sha256": spec.weights_sha256,
+    }
+
+
+def _sizes(numbers: Sequence[int]) -> str:
+    return " x ".join(map(str, numbers))
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def _models_add(args: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ HEADS = {
     "a CZI file": (".czi", b"ZISRAWFILE"),
     "a LIF file": (".lif", b"\x70\0\0\0\1\0\0\0\x2a"),
     "an ND2 file": (".nd2", b"\xda\xce\xbe\x0a"),
+    "a compound file, as OIB files are": (".oib", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
     "an HDF5 file": (".h5", b"\x89HDF\r\n\x1a\n"),
     "a DICOM file": (".dcm", bytes(128) + b"DICM"),
     "an MRC file": (".mrc", bytes(208) + b"MAP \x44\x44"),
@@ -27,7 +28,7 @@ HEADS = {
     "a ZIP archive": ("", b"PK\3\4"),
     "a web page, as servers answer with in the place of a file": ("", b"\n<!DOCTYPE html>"),
 }
-SUFFIXES = (".tif", ".png", ".nii", ".nii.gz", ".nrrd", ".mha", ".dcm", ".czi", ".lif", ".nd2", ".h5", ".ims", ".mrc")
+SUFFIXES = (".tif", ".png", ".nii", ".nii.gz", ".nrrd", ".mha", ".dcm", ".czi", ".lif", ".nd2", ".oib", ".h5", ".ims", ".mrc")
 
 
 @pytest.mark.parametrize("name", HEADS)

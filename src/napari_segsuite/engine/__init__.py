@@ -64,12 +64,14 @@ def segment(
     from napari_segsuite.engine.plan import Options, resolve
     from napari_segsuite.engine.run import result, run
     from napari_segsuite.io.place import place
-    from napari_segsuite.models import load_spec
+    from napari_segsuite.models import check_device, load_spec
 
     found = image if isinstance(image, Image) else image_of(image, axes)
     given = None if isinstance(model, str) else model
     spec = load_spec(model) if isinstance(model, str) else model.spec
     plan = resolve(found, Options.from_json({"model": model if isinstance(model, str) else spec.name, **options}), spec)
+    if given is None and executor is None and not spec.net:  # a network says so itself
+        check_device(plan.options.model, plan.options.device)
     if out is None:
         return result(run(plan, found, executor=executor, model=given))
     return _grown(plan, found, place(out), executor=executor, model=given, workers=workers, overwrite=overwrite)

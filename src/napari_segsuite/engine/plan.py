@@ -150,6 +150,8 @@ def resolve(image: Image, options: Options, spec: ModelSpec) -> Plan:
     wishes = {"foreground": options.foreground, "center": options.center}
     if options.center is not None and spec.codec != "objects" and not CENTERS & {head.name for head in spec.heads}:
         more = [*more, f"center has no effect: the model {spec.name} has no map of centres"]
+    if not spec.net and options.device not in ("auto", "cpu"):
+        more = [*more, f"the model {spec.name} has no network and runs on the CPU: device {options.device!r} is not used"]
     return Plan(
         options=options,
         image=image_told(image),

@@ -24,6 +24,7 @@ MODULES = {
     "czi": (".czi",),
     "lif": (".lif",),
     "nd2": (".nd2",),
+    "fluoview": (".oib", ".oif"),
     "hdf5": (".h5", ".hdf5", ".hdf"),
     "imaris": (".ims",),
     "mrc": (".mrc", ".mrcs", ".rec", ".st", ".ali"),
@@ -39,7 +40,7 @@ NEEDS = {
 }
 """Module of this package -> library that it needs, and the extra that brings it."""
 
-UNWRITTEN = ("czi", "lif", "nd2", "mrc", "hdf5", "imaris")
+UNWRITTEN = ("czi", "lif", "nd2", "fluoview", "mrc", "hdf5", "imaris")
 """Modules that only read."""
 
 UNWRITTEN_SUFFIXES = (".lsm",)

@@ -52,6 +52,8 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (b"ZISRAWFILE", Kind("a CZI file", "czi", ".czi")),
     (b"\xda\xce\xbe\x0a", Kind("an ND2 file", "nd2", ".nd2")),
     (b"\x89HDF\r\n\x1a\n", Kind("an HDF5 file", "hdf5", ".h5")),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Kind("a compound file, as OIB files are", "fluoview", ".oib")),
+    (b"\xff\xfe[\0", Kind("a file of settings, as OIF files are", "fluoview", ".oif")),
     (b"\x1f\x8b\x08", _GZIP),
     (b"PK\3\4", Kind("a ZIP archive", do=_UNPACK)),
     (b"BZh", Kind("a bzip2 file", do=_UNPACK)),

@@ -83,14 +83,14 @@ def load_model(ref: str, *, device: str = "auto", batch: int = 4, flips: bool = 
 
 
 def check_device(ref: str, device: str) -> None:
-    """Find out that a device is not there before anything is read for it; models without weights need none.
+    """Find out that a device is not there before anything is read for it, though models without a network make no use of it.
 
     Raises
     ------
     OptionError, ModelError
         As `load_model`.
     """
-    if ref in CLASSICAL or device in ("auto", "cpu"):
+    if device in ("auto", "cpu"):
         return
     from napari_segsuite.models.together import devices
     from napari_segsuite.models.torch_model import pick_device

@@ -88,6 +88,9 @@ def check(source: str, *, tolerance: float = 1e-4, weights: str = "", trusted: b
         do = f"Its figures: `segsuite models show {source}`."
         raise ModelError(f"model {source!r} came with the install, without test tensors", "a BioImage.IO package, which has some", do)
     with found(source, "", show) as path, tempfile.TemporaryDirectory(prefix="segsuite-") as made:
+        if path.is_file() and path.suffix.lower() not in rdf.SUFFIXES:
+            needed = "the name of a model that was added, or a folder, zip file or description (.yaml) of a BioImage.IO package"
+            raise ModelError(f"{source} is no model with a test of its own", needed)
         package = rdf.read_package(path if path.is_file() else rdf.find(path))
         chosen, new = package.chosen(weights), Path(made)
         net = gathered(package, chosen, new, source if is_url(source) else "", show)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,10 @@ from napari_segsuite.models.foreign.network import valid
 
 LARGEST = {"yx": (512, 512), "zyx": (64, 128, 128)}
 """Tiles are as large as this where nobody says otherwise, and their context is an eighth of it."""
+
+
+MOST_VOXELS = 2**24
+"""A tile that a context makes larger than is usual has no more."""
 
 
 def grid(axes: str, told: Mapping[str, Any], halo: tuple[int, ...], form: Form) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -37,6 +42,12 @@ def grid(axes: str, told: Mapping[str, Any], halo: tuple[int, ...], form: Form) 
     sizes = {a: (n, m) for a, n, m in zip(told["axes"], told["least"], told["step"], strict=True)}
     lines = [_line(*sizes[a], LARGEST[axes][k], form, halo[k] if halo else 0, k) for k, a in enumerate(axes)]
     tile, multiple, context = (tuple(line[n] for line in lines) for n in range(3))
+    if form.context and not form.tile and (min(context) < 0 or math.prod(tile) > MOST_VOXELS):
+        side = int(MOST_VOXELS ** (1 / len(axes)))
+        most = max((side - 3 * max(multiple)) // 2, 0)
+        raise OptionError(
+            f"context is {','.join(map(str, context))}, for which tiles of {' x '.join(map(str, tile))} would be needed", f"from 0 to {most}"
+        )
     least = tuple(_least(c, m) for c, m in zip(context, multiple, strict=True))
     if any(n < room for n, room in zip(tile, least, strict=True)):
         texts = [" x ".join(map(str, numbers)) for numbers in (tile, context, multiple, least)]

@@ -18,6 +18,8 @@ from napari_segsuite.errors import ModelError
 LIST = "trusted.json"
 SAY_SO = "If you do, say so with --trust."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""Names that no file can have on Windows, where models may be copied to."""
 WHY = {
     "torchscript": "a TorchScript file is a program, which can read and write files when it is loaded or run",
     "pt2": "a torch.export file is opened by unpickling, which can run any code",

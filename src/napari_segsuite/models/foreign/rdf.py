@@ -67,6 +67,10 @@ class Package:
         return self.weights[wish or runnable[0]]
 
 
+SUFFIXES = (".yaml", ".yml")
+"""What the names of descriptions end with."""
+
+
 def find(folder: Path) -> Path:
     """The description in a folder.
 

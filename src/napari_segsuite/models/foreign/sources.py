@@ -34,6 +34,9 @@ def found(source: str, sha256: str = "", show: Show | None = None) -> Iterator[P
     ModelError
         There is nothing, or it cannot be had.
     """
+    if not is_url(source) and (scheme := re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source)):
+        found = f"{source} is an address of a kind that models are not fetched from ({scheme[0]})"
+        raise ModelError(found, "https:// or http://, or a file or folder on this machine", "Download it first.")
     with tempfile.TemporaryDirectory(prefix="segsuite-") as made:
         work = Path(made)
         path = download(source, work / "download", sha256, show) if is_url(source) else Path(source).expanduser()

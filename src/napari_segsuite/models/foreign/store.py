@@ -133,8 +133,12 @@ def free_name(wish: str, overwrite: bool) -> str:
     name = re.sub(r"[^a-z0-9._-]+", "-", wish.lower()).strip("-._")[:64].rstrip("-._") if not home.NAME.fullmatch(wish) else wish
     if not home.NAME.fullmatch(name):
         raise OptionError(f"the model's name is {wish!r}", "letters, digits, dots and dashes, 64 at most", "Give it one with --name.")
-    if name in {*builtin(), *CLASSICAL}:
-        raise OptionError(f"a model {name!r} came with the install", "another name", "Give it one with --name.")
+    if home.RESERVED.fullmatch(name) or name.endswith("."):
+        raise OptionError(f"the model's name is {name!r}", "one that a folder can have on every system", "Give it one with --name.")
+    others = {one.casefold(): one for one in (*builtin(), *CLASSICAL, *(set(home.installed()) - {name}))}
+    if (taken := others.get(name.casefold())) is not None:
+        kind = "came with the install" if taken in {*builtin(), *CLASSICAL} else "is there already"
+        raise OptionError(f"a model {taken!r} {kind}", "another name, which differs in more than capitals", "Give it one with --name.")
     if name in home.installed() and not overwrite:
         raise OptionError(f"a model {name!r} is there already", do="Give this one another name with --name, or replace that one with --overwrite.")
     return name
