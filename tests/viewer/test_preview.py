@@ -203,16 +203,17 @@ def test_tries_replace_each_other_or_stay_to_be_compared(child: Child, qtbot: Qt
     assert "was edited and is kept" in dock.panel.status.text()
     grid = viewer.canvas.grid if hasattr(viewer, "canvas") else viewer.grid
     before = [x.name for x in viewer.layers]
-    for others in (0, 1):
+    for others in ("", "points", "hidden"):
         if others:
-            before.append(viewer.add_points(np.zeros((1, 2)), name="points").name)
+            before.append(viewer.add_points(np.zeros((1, 2)), name=others, visible=others == "points").name)
         dock.panel.side_by_side.click()
         assert grid.enabled
-        cells = {place(grid, viewer, k): [] for k in range(len(viewer.layers))}
-        for k, one in enumerate(viewer.layers):
-            cells[place(grid, viewer, k)].append(one)
+        seen = [k for k, one in enumerate(viewer.layers) if one.visible]
+        cells = {place(grid, viewer, k): [] for k in seen}
+        for k in seen:
+            cells[place(grid, viewer, k)].append(viewer.layers[k])
         lying = [[kind(x) for x in both] for both in cells.values() if kind(both[-1]) == "Labels"]
-        assert lying == [["Image", "Labels"]] * 2, "each try lies on the image; the edited one is none any more"
+        assert lying == [["Image", "Labels"]] * (2 if others else 3), "each try lies on the image, and one that was edited if it is alone"
         assert all(x.data is layer.data for x in viewer.layers if kind(x) == "Image")
         layer.contrast_limits = (1, 2)
         assert all(x.contrast_limits == [1, 2] for x in viewer.layers if kind(x) == "Image")

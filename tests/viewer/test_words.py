@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ast
+import json
 import re
-from collections.abc import Iterator
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -24,29 +25,34 @@ from napari_segsuite.viewer.words import complaint, in_form
 ROOM = Path(napari_segsuite.__file__).parent
 SEEN = [*ROOM.glob("engine/*.py"), *ROOM.glob("codecs/*.py"), *ROOM.glob("models/*.py"), *ROOM.glob("viewer/*.py"), ROOM / "io" / "commit.py"]
 SEEN += [ROOM / "models" / "foreign" / "network.py", *ROOM.glob("models/prompts/*.py")]
+TEXTS = """
+import ast, json, sys
 KINDS = {"SegsuiteError", "InputError", "OptionError", "ModelError", "OutputError", "Finished"}
 
-
-def texts(path: Path) -> Iterator[SegsuiteError]:
-    """The errors that a file's code makes, with a word for each value that is put into them."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS:
-            parts = dict(enumerate(map(text, node.args))) | {keyword.arg: text(keyword.value) for keyword in node.keywords}
-            yield OptionError(parts.get(0, "x") or "x", parts.get(1, "") or parts.get("needed", ""), parts.get(2, "") or parts.get("do", ""))
-        elif isinstance(node, ast.Assign) and (told := text(node.value)).startswith(("Say ", "Choose ", "Leave ")):
-            yield OptionError("x", do=told)
-
-
-def text(node: ast.AST) -> str:
+def text(node):
     if isinstance(node, ast.JoinedStr):
-        return "".join(text(part) for part in node.values)
+        return "".join(map(text, node.values))
     if isinstance(node, ast.FormattedValue):
         return "'word'" if node.conversion == ord("r") else "word"
-    return str(node.value) if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+found = []
+for path in sys.argv[1:]:
+    for node in ast.walk(ast.parse(open(path, encoding="utf-8").read())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS:
+            parts = dict(zip(("found", "needed", "do"), map(text, node.args))) | {k.arg: text(k.value) for k in node.keywords}
+            found.append([parts.get("found") or "x", parts.get("needed", ""), parts.get("do", "")])
+        elif isinstance(node, ast.Assign) and text(node.value).startswith(("Say ", "Choose ", "Leave ")):
+            found.append(["x", "", text(node.value)])
+print(json.dumps(found))
+"""
+"""The texts of the errors that files make, with a word for each value that is put into them. In a process of its own, since Python's parser is
+confused by threads that parse too, and a dock's threads do when they load scikit-image."""
 
 
 def test_no_message_of_a_dock_speaks_of_flags_or_keywords() -> None:
-    said = [complaint(error) for path in SEEN for error in texts(path)]
+    done = subprocess.run([sys.executable, "-I", "-c", TEXTS, *map(str, SEEN)], capture_output=True, text=True, check=True, timeout=60)
+    said = [complaint(OptionError(*parts)) for parts in json.loads(done.stdout)]
     assert len(said) > 100
     names = "|".join(f.name for f in fields(Options))
     assert not [words for words in said if re.search(rf"--\w|\b({names})=|with `segsuite", words)]
@@ -97,3 +103,12 @@ def test_a_warning_is_seen_in_every_theme(name: str, qtbot: QtBot) -> None:
     assert contrast(QColor(found[1]), QColor(theme.background.as_hex())) > 4.5
     label.warn(False)
     assert label.styleSheet() == ""
+
+
+def test_a_path_that_no_line_has_room_for_is_in_the_tooltip(qtbot: QtBot) -> None:
+    label, path = quiet_label(), f"/{'folder/' * 9}<b>.zarr"
+    qtbot.addWidget(label)
+    label.setText(f"Store {path} exists already.")
+    assert path.replace("<", "&lt;").replace(">", "&gt;") in label.toolTip()
+    label.setText("Nothing long.")
+    assert label.toolTip() == ""

@@ -13,8 +13,8 @@ from napari_segsuite.viewer.view import view_size, views
 ALIKE = ("contrast_limits", "gamma", "colormap", "interpolation2d")
 """What the copies of an image have in common with it, whoever changes it."""
 
-LETTER = 1.0
-"""Width of a letter in pixels of the canvas, per point of its size: a little more than napari's usual one."""
+LETTER, MARGIN = 1.0, 20.0
+"""Width of a letter in pixels of the canvas, per point of its size, and of what is left free beside the text."""
 SMALLEST_PT = 5.0
 """A smaller text cannot be read."""
 
@@ -63,27 +63,31 @@ class Beside:
 
     def _name(self, tries: Sequence[Layer]) -> None:
         """Write into its view what each try is called, which is its model and settings, as small as it must be to fit."""
-        width = view_size(self._viewer)[1]
+        width, longest = view_size(self._viewer)[1] - MARGIN, max((len(layer.name) for layer in tries), default=1)
         for layer in tries:
             overlay = layer.name_overlay
             if not overlay.visible:
                 self._named.append((layer, overlay.font_size))
-                overlay.font_size = min(overlay.font_size, max(SMALLEST_PT, width / len(layer.name) / LETTER))
+                overlay.font_size = min(overlay.font_size, max(SMALLEST_PT, width / longest / LETTER))
                 overlay.visible = True
 
     def _pair(self, image: Layer, tries: Sequence[Layer]) -> None:
         """Put the image, or a copy of it, right below each try; the grid shows two layers per view, from the lowest on."""
         layers, active = self._viewer.layers, self._viewer.layers.selection.active
         self._order = list(layers)
-        others = [layer for layer in layers if layer.visible and layer is not image and not any(layer is one for one in tries)]
+        # Hidden ones too: napari counts them, though it shows no view in which all are hidden.
+        others = [layer for layer in layers if layer is not image and not any(layer is one for one in tries)]
         data, meta, _ = image.as_layer_data_tuple()
         noted = {**meta["metadata"], OURS: {**meta["metadata"].get(OURS, {}), BESIDE: True}}
         self._copies = [
             type(image)(data, **{**meta, "metadata": noted, "name": f"{image.name} again"}) for _ in range(len(tries) - 1 + len(others) % 2)
         ]
-        spare = self._copies[len(tries) - 1 :]  # below which the last of an odd number of others lies
+        spare = self._copies[len(tries) - 1 :]  # the last of an odd number of others lies on it
+        for layer in spare:
+            layer.visible = others[-1].visible
         below = [image, *self._copies[: len(tries) - 1]]
-        for layer in (*spare, *(one for pair in zip(below, tries, strict=True) for one in pair)):
+        odd = others[-1:] if spare else []
+        for layer in (*spare, *odd, *(one for pair in zip(below, tries, strict=True) for one in pair)):
             if layer in layers:
                 layers.move(layers.index(layer), len(layers))
             else:

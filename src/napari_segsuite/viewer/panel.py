@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 ON_DARK, ON_LIGHT = "#e0a030", "#8f4f00"
 """Amber on a dark ground, and what is as well seen on a light one: at least 4.5 times as light or as dark as those of napari."""
+LONGEST = 34
+"""Letters of a word that fit into a line of a dock as narrow as it can be."""
 
 
 class Panel(QWidget):
@@ -165,6 +168,12 @@ class Quiet(QLabel):
         self.setWordWrap(True)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+
+    def setText(self, text: str) -> None:
+        """Say something; a word that no line has room for, such as a path, is whole in the tooltip."""
+        super().setText(text)
+        long = any(len(word) > LONGEST for word in text.split())
+        self.setToolTip(f"<p>{text if '<i>' in text else escape(text)}</p>" if long else "")
 
     def warn(self, bad: bool) -> None:
         """Say whether this is something that does not fit."""

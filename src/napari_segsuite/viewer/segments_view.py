@@ -28,8 +28,8 @@ from napari_segsuite.types import Class
 from napari_segsuite.viewer.panel import Column, quiet_label, row, short
 from napari_segsuite.viewer.pickers import narrow, one_line
 
-TALLEST = 160
-"""Pixels of the list of classes, which is only as tall as it is long."""
+TALLEST, ROW = 160, 20
+"""Pixels of the list of classes, which is only as tall as it is long, and at least of a row in it."""
 FEW = 20_000
 """Segments that get new colours within half a second."""
 Wishes = tuple[set[int], float, float, bool]
@@ -117,8 +117,8 @@ class SegmentsView:
                 self.kind.addItem(icon(c), c.name, c.id)
         if none := sum(n for k, n in counts.items() if k not in [c.id for c in classes]):
             QTreeWidgetItem(self.list, ["no class", str(none)]).setData(0, ID, 0)
-        rows = self.list.sizeHintForRow(0) * max(self.list.topLevelItemCount(), 1) if classes else TALLEST
-        self.list.setFixedHeight(min(TALLEST, self.list.header().sizeHint().height() + rows + 8))
+        rows = (self.list.topLevelItemCount() + 1) * max(self.list.sizeHintForRow(0), ROW)
+        self.list.setFixedHeight(min(TALLEST, rows + ROW // 2) if classes else TALLEST)
         self.kind.setCurrentIndex(max(0, self.kind.findData(chosen)))
         for part, blocked in zip((self.list, self.kind), before, strict=True):
             part.blockSignals(blocked)
