@@ -1,0 +1,93 @@
+"""Runs that are disturbed: a model that fails or answers nonsense, a disk that is full or slow, an input that changes; never half a result."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import tifffile
+import torch
+from numpy.typing import NDArray
+
+from napari_segsuite import SegsuiteError, arrays, load_model, read, read_segmentation, segment, write
+from napari_segsuite.batch import Batch, segment_all
+from napari_segsuite.engine.layout import Layout
+from napari_segsuite.engine.options import Options
+from napari_segsuite.engine.plan import resolve
+from napari_segsuite.engine.run import result, run
+from napari_segsuite.errors import ModelError, OutputError
+from napari_segsuite.info import info
+from napari_segsuite.io import faults, label_store
+from napari_segsuite.models import load_spec
+from napari_segsuite.models.folder import save
+from napari_segsuite.models.torch_model import TorchModel
+from napari_segsuite.synthetic import nuclei
+from napari_segsuite.training import checkpoint, train
+from napari_segsuite.types import Prediction
+
+Array = NDArray[Any]
+
+
+@pytest.fixture(scope="module")
+def pixels() -> Array:
+    return nuclei((70, 60), "yx", seed=3)[0]
+
+
+@pytest.fixture
+def lesson(tmp_path: Path) -> dict[str, Any]:
+    """The wishes for a short training."""
+    for k in range(2):
+        for name, array in zip(("images", "labels"), nuclei((32, 32), "yx", seed=k), strict=True):
+            (tmp_path / name).mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / name / f"{k}.tif", array.astype(np.uint16), metadata={"axes": "YX"})
+    data = {"images": str(tmp_path / "images"), "labels": str(tmp_path / "labels"), "out": tmp_path / "model"}
+    return {**data, "net": "resunet-tiny", "crop": (16, 16), "batch": 2, "steps": 6}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits on file sizes are set as POSIX has them")
+def test_a_training_on_a_full_disk_says_so_and_leaves_no_half_state(lesson: dict[str, Any], tmp_path: Path) -> None:
+    import resource
+
+    folder, limits = tmp_path / "model" / "training", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"checkpoint\.pt would be larger than this file system or user may write\."):
+            train(**lesson)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(p.name for p in folder.iterdir()) == ["job.json", "log.jsonl", "schedule.json"]
+    assert not (tmp_path / "model" / "model.json").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut off", "one byte"])
+def test_a_damaged_checkpoint_costs_a_few_steps_and_not_the_training(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path, {"step": step, "net": {"a": torch.full((99,), float(step))}, "average": {}, "optimizer": {}})
+    last, earlier = tmp_path / checkpoint.LAST, tmp_path / checkpoint.EARLIER
+
+    def spoil(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        at = data.index(np.full(4, float(path == last) + 2, np.float32).tobytes())
+        path.write_bytes(data[: len(data) // 2] if damage == "cut off" else data[:at] + b"x" + data[at + 1 :])
+
+    spoil(last)
+    whole = checkpoint.load(tmp_path)
+    assert whole is not None
+    assert (whole["step"], float(whole["net"]["a"].mean())) == (2, 2.0)
+    assert f"{last} is damaged; the training goes on from step 2" in caplog.text
+    assert [p.name for p in tmp_path.iterdir()] == [checkpoint.EARLIER]
+    spoil(earlier)
+    with pytest.raises(ModelError, match=r"The state of the training in .* is damaged\. Copy it again .*, or begin anew with --overwrite"):
+        checkpoint.load(tmp_path)
+    checkpoint.remove(tmp_path)
+    assert checkpoint.load(tmp_path) is None
