@@ -43,6 +43,73 @@ def pixels() -> Array:
     return nuclei((70, 60), "yx", seed=3)[0]
 
 
+class Changed:
+    """A model whose answers are changed, or not given, after some tiles."""
+
+    def __init__(self, model: TorchModel, change: Callable[[Prediction], Prediction], after: int = 0) -> None:
+        self.model, self.change, self.left = model, change, after
+        self.spec, self.device = model.spec, "cuda"
+
+    def predict(self, batch: NDArray[np.float32]) -> Prediction:
+        self.left -= 1
+        answer = self.model.predict(batch)
+        return answer if self.left >= 0 else self.change(answer)
+
+
+def each(change: Callable[[Any], Any]) -> Callable[[Prediction], Prediction]:
+    return lambda answer: replace(answer, maps={name: change(value) for name, value in answer.maps.items()})
+
+
+def speck(value: float) -> Callable[[Any], Any]:
+    """One number of a map is another."""
+
+    def change(map_: Any) -> Any:
+        map_ = map_.clone()
+        map_[0, 0, 3, 4] = value
+        return map_
+
+    return change
+
+
+GARBAGE: dict[str, tuple[Callable[[Prediction], Prediction], str]] = {
+    "NaN": (each(speck(float("nan"))), r"answered with values that are no numbers \(NaN or infinite\), in its map 'semantic'\. Choose device='cpu'"),
+    "infinity": (each(speck(float("inf"))), "no numbers"),
+    "NaN in numpy": (each(lambda m: speck(float("nan"))(m).numpy()), "no numbers"),
+    "another shape": (each(lambda m: m[..., :-1]), r"answered with a map 'semantic' of shape .*\. Needed: a map 'semantic' of shape \(1, 2, "),
+    "another number of channels": (each(lambda m: m[:, :1]), "a map 'semantic' of shape"),
+    "no map": (lambda answer: replace(answer, maps={}), "answered with no map 'semantic'"),
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_nonsense_that_a_model_answers_is_an_error_and_no_background(name: str, pixels: Array, untrained: Any, tmp_path: Path) -> None:
+    change, text = GARBAGE[name]
+    with pytest.raises(ModelError, match=text):
+        segment(pixels, Changed(untrained(), change, after=2))
+    if name == "NaN":
+        out = tmp_path / "a.ome.zarr"
+        with pytest.raises(ModelError, match=text):
+            segment(pixels, Changed(untrained(), change, after=2), out=out, chunk=(20, 60), workers=1)
+        assert label_store.is_unfinished(out)
+
+
+def test_a_device_that_is_lost_leaves_what_is_done_and_another_one_goes_on(pixels: Array, untrained: Any, tmp_path: Path) -> None:
+    def lost(_: Prediction) -> Prediction:
+        raise RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be reported later")
+
+    model, out, image = untrained(), tmp_path / "a.ome.zarr", arrays.as_image(pixels)
+    save(model.spec, model.net.state_dict(), tmp_path / "model")
+    plan = resolve(image, Options(model=str(tmp_path / "model"), chunk=(20, 60), batch=1), load_spec(str(tmp_path / "model")))
+    with pytest.raises(SegsuiteError, match=r"failed: RuntimeError: CUDA error: unspecified launch failure\. What is finished is kept") as caught:
+        result(run(plan, image, out=out, model=Changed(model, lost, after=15), workers=1))
+    assert "\n" not in str(caught.value)
+    assert 0 < info(out)["chunks"]["done"] < 4
+    again = Changed(model, lost, after=10**6)
+    found = result(run(plan, image, out=out, model=again, workers=1))
+    assert 0 < 10**6 - again.left < Layout(plan, model.spec).tiles
+    np.testing.assert_array_equal(np.asarray(found.labels), segment(pixels, model).labels)
+
+
 @pytest.fixture
 def lesson(tmp_path: Path) -> dict[str, Any]:
     """The wishes for a short training."""

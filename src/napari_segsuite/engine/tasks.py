@@ -81,7 +81,7 @@ def _predict(job: Job, own: Model, numbers: Sequence[int]) -> None:
     pixels = np.stack([tiles.padded(r.read(tile.seen), multiple) for r, (_, tile) in zip(readers, places, strict=True)])
     with _PREDICTING:
         answer = own.predict(pixels)
-        maps = {head.name: tiles.quantize(head, answer.maps[head.name]) for head in job.spec.heads}
+        maps = tiles.answered(job.spec, answer, pixels.shape)
     # What there is to say comes before the tiles: whoever finds those does not compute them again, and would never hear of it.
     device, notices = chunk.told(own)
     told = {"device": device, "notices": list(notices)}
