@@ -110,6 +110,42 @@ def test_a_device_that_is_lost_leaves_what_is_done_and_another_one_goes_on(pixel
     np.testing.assert_array_equal(np.asarray(found.labels), segment(pixels, model).labels)
 
 
+@pytest.mark.parametrize("out", ["a.ome.zarr", "a_labels.tif"])
+def test_an_input_that_changes_meanwhile_gives_nothing_that_looks_finished(out: str, pixels: Array, tmp_path: Path) -> None:
+    source, target = tmp_path / "a.tif", tmp_path / out
+    tifffile.imwrite(source, pixels)
+    times = iter([pixels + 1])
+
+    def meddle(*_: object) -> None:
+        for other in times:
+            tifffile.imwrite(source, other)
+
+    [done] = list(segment_all([str(source)], Batch(target, Options(model="otsu")), meddle))
+    again = ", with --overwrite," if out.endswith("zarr") else ""
+    assert done.error == f"File {source} changed while it was segmented. Do it again{again} when nothing writes to it any more."
+    with pytest.raises(SegsuiteError, match=r"not finished|No file at"):
+        read_segmentation(target)
+    [done] = list(segment_all([str(source)], Batch(target, Options(model="otsu"), overwrite=True), meddle))
+    np.testing.assert_array_equal(np.asarray(read_segmentation(done.paths["labels"]).labels), segment(pixels + 1, "otsu").labels)
+
+
+def test_a_store_that_changes_meanwhile_is_told_from_python_too(pixels: Array, tmp_path: Path) -> None:
+    store = write(arrays.as_image(pixels), tmp_path / "a.ome.zarr")
+    image = read(store)
+
+    class Meddling(Changed):
+        def predict(self, batch: NDArray[np.float32]) -> Prediction:
+            write(arrays.as_image(pixels + 1), store, overwrite=True)
+            return self.model.predict(batch)
+
+    model = Meddling(load_model("otsu"), bool)  # type: ignore[arg-type]
+    for more in ({}, {"out": tmp_path / "b.ome.zarr"}):
+        with pytest.raises(SegsuiteError, match="changed while it was segmented"):
+            segment(image, model, **more)
+    with pytest.raises(SegsuiteError, match="not finished"):
+        read_segmentation(tmp_path / "b.ome.zarr")
+
+
 @pytest.fixture
 def lesson(tmp_path: Path) -> dict[str, Any]:
     """The wishes for a short training."""

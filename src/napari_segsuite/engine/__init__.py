@@ -63,6 +63,7 @@ def segment(
     """
     from napari_segsuite.engine.plan import Options, resolve
     from napari_segsuite.engine.run import result, run
+    from napari_segsuite.engine.source import check_unchanged, file_of, identity
     from napari_segsuite.io.place import place
     from napari_segsuite.models import load_spec
 
@@ -71,14 +72,21 @@ def segment(
     spec = load_spec(model) if isinstance(model, str) else model.spec
     plan = resolve(found, Options.from_json({"model": model if isinstance(model, str) else spec.name, **options}), spec)
     if out is None:
-        return result(run(plan, found, executor=executor, model=given))
+        path = file_of(found)
+        before = identity(path, None) if path is not None else {}
+        made = result(run(plan, found, executor=executor, model=given))
+        if path is not None:
+            check_unchanged(before, identity(path, None), path, grown=False)
+        return made
     return _grown(plan, found, place(out), executor=executor, model=given, workers=workers, overwrite=overwrite)
 
 
 def _grown(plan: Plan, image: Image, out: Path, **more: Any) -> Segmentation:
     """The finished result of this job where it is there already, else what a run makes of it."""
+    from functools import partial
+
     from napari_segsuite.engine.run import result, run
-    from napari_segsuite.engine.source import identity_of
+    from napari_segsuite.engine.source import check_image_unchanged, identity_of
     from napari_segsuite.engine.work import is_result_of, tidy
     from napari_segsuite.errors import OutputError
     from napari_segsuite.io import read_segmentation
@@ -90,7 +98,7 @@ def _grown(plan: Plan, image: Image, out: Path, **more: Any) -> Segmentation:
     if is_result_of(out, plan, source):
         tidy(out)
         return read_segmentation(out)
-    return result(run(plan, image, out=out, source=source, **more))
+    return result(run(plan, image, out=out, source=source, unchanged=partial(check_image_unchanged, image, source), **more))
 
 
 def image_of(image: Any, axes: str | None) -> Image:

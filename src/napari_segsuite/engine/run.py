@@ -54,7 +54,7 @@ def run(plan: Plan, image: Image, *, out: Path | None = None, executor: cf.Execu
     model : Model, optional
         An object to use instead of loading the one that the plan names; only without an executor.
     **more
-        With `out`: ``source``, ``overwrite``, ``version``, ``workers`` and ``check``, see `volume.run_store`.
+        With `out`: ``source``, ``overwrite``, ``version``, ``workers``, ``check`` and ``unchanged``, see `volume.run_store`.
 
     Yields
     ------

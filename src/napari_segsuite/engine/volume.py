@@ -52,6 +52,7 @@ def run_store(
     version: str | None = None,
     workers: int = 3,
     check: bool = False,
+    unchanged: Callable[[], object] = bool,
 ) -> Run:
     """Segment into an OME-Zarr store.
 
@@ -76,6 +77,8 @@ def run_store(
         How many tasks the executor works on at once; about twice as many are handed out.
     check : bool
         Compute a crop once more in one piece and compare (`self_check`).
+    unchanged : callable
+        Asked before the result is called finished; raises if the input changed meanwhile, and the store stays unfinished.
 
     Yields
     ------
@@ -97,6 +100,7 @@ def run_store(
         job = Job(plan, far, spec, work, store_of(plan, image, out, store.version), model)
         steps = _done(job, image, Pool(hands, 2 * workers), check, 1 if executor is None else 2 * workers)
         job, tally, checked = yield from watched(steps, mine)
+        unchanged()
         _close(job, tally, started, {**({INPUT: source} if source else {}), **checked}, resumed=begun is not None)
     return read_segmentation(out)
 
