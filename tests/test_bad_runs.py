@@ -194,3 +194,61 @@ def test_a_damaged_checkpoint_costs_a_few_steps_and_not_the_training(damage: str
         checkpoint.load(tmp_path)
     checkpoint.remove(tmp_path)
     assert checkpoint.load(tmp_path) is None
+
+
+class Unsteady:
+    """Pixels that cannot be read for some times."""
+
+    def __init__(self, pixels: Array, error: Exception, times: int) -> None:
+        self.pixels, self.error, self.times = pixels, error, times
+        self.shape, self.dtype, self.ndim = pixels.shape, pixels.dtype, pixels.ndim
+
+    def __getitem__(self, key: Any) -> Any:
+        if self.times:
+            self.times -= 1
+            raise self.error
+        return self.pixels[key]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
+def test_a_disk_that_does_not_answer_for_a_moment_is_asked_again(number: int, pixels: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "WAIT_S", 0.001)
+    error, whole = OSError(number, os.strerror(number)), segment(pixels, "otsu")
+    image = replace(arrays.as_image(pixels), levels=(Unsteady(pixels, error, faults.TRIES - 1),))
+    np.testing.assert_array_equal(segment(image, "otsu").labels, whole.labels)
+    image.data.times = 10**6
+    with pytest.raises(SegsuiteError, match=rf"Pixels of image at y=all, x=all cannot be read \(.*{number}"):
+        segment(image, "otsu")
+    assert 10**6 - image.data.times == faults.TRIES
+    really, lost = os.replace, iter([error] * (faults.TRIES - 1))
+
+    def sometimes(old: Any, new: Any) -> None:
+        for failed in lost if ".segsuite" in str(new) else ():
+            raise failed
+        really(old, new)
+
+    monkeypatch.setattr(os, "replace", sometimes)
+    found = segment(pixels, "otsu", out=tmp_path / "a.ome.zarr")
+    np.testing.assert_array_equal(np.asarray(found.labels), whole.labels)
+    assert not list(lost)
+
+
+@pytest.mark.parametrize("kind", [ValueError, type("Own", (Exception,), {})])
+def test_a_block_of_a_dask_array_that_fails_is_named_and_the_others_are_kept(kind: type[Exception], pixels: Array, tmp_path: Path) -> None:
+    broken, out = [True], tmp_path / "a.ome.zarr"
+
+    def block(part: Array, block_info: Any = None) -> Array:
+        if broken[0] and block_info and block_info[0]["chunk-location"] == (2, 0):
+            raise kind("no luck")
+        return part
+
+    lazy = arrays.as_image(da.from_array(pixels, chunks=(20, 60)).map_blocks(block, dtype=pixels.dtype))
+    model = copy.copy(load_model("otsu"))
+    model.spec = replace(model.spec, tile=(8, 20, 60), context=(0, 0, 0), normalize={"method": "none"})  # type: ignore[misc]
+    plan = resolve(lazy, Options(model="otsu", chunk=(20, 60)), model.spec)
+    with pytest.raises(SegsuiteError, match=r"Pixels of image at y=36:54, x=0:60 cannot be read \(\w+: no luck\)\. What computes this array failed"):
+        result(run(plan, lazy, out=out, model=model, workers=1))
+    assert 0 < info(out)["chunks"]["done"] < 4
+    broken[0] = False
+    found = result(run(plan, lazy, out=out, model=model, workers=1))
+    np.testing.assert_array_equal(np.asarray(found.labels), segment(pixels, model).labels)
