@@ -252,3 +252,34 @@ def test_a_block_of_a_dask_array_that_fails_is_named_and_the_others_are_kept(kin
     broken[0] = False
     found = result(run(plan, lazy, out=out, model=model, workers=1))
     np.testing.assert_array_equal(np.asarray(found.labels), segment(pixels, model).labels)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="which file a number stands for is asked of /proc")
+def test_nothing_takes_its_name_before_it_is_on_the_disk(pixels: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that after a power cut no record claims a chunk that is not there: each is forced to the disk, then named, then its folder is."""
+    told, sync, replacing = list[tuple[str, str]](), os.fsync, os.replace
+
+    def synced(number: int) -> None:
+        told.append(("sync", os.readlink(f"/proc/self/fd/{number}")))
+        sync(number)
+
+    def replaced(old: Any, new: Any) -> None:
+        by_zarr = str(old).endswith(".partial")  # which forces nothing: that is made up for in the end
+        told.append(("zarr" if by_zarr else "name", os.path.realpath(new)))
+        assert by_zarr or ("sync", os.path.realpath(old)) in told, new
+        replacing(old, new)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    segment(pixels, "otsu", out=tmp_path / "a.ome.zarr", chunk=(20, 60), workers=1)
+    last = max(k for k, (what, path) in enumerate(told) if what == "name" and path.endswith("a.ome.zarr/zarr.json"))
+    there = {os.path.realpath(p) for folder in ("0", "table") for p in (tmp_path / "a.ome.zarr" / folder).rglob("*") if p.is_file()}
+    assert there <= {path for what, path in told[:last] if what in ("sync", "name")}
+    kinds = [path.split("/")[-2] if ".segsuite" in path else "block" for what, path in told if what == "name"]
+    assert {"chunks", "labels", "blocks", "tiles", "block"} <= set(kinds)
+    for kind, before in (("chunks", "labels"), ("blocks", "block")):
+        first = kinds.index(kind)
+        assert before in kinds[:first]
+    for k, (what, path) in enumerate(told):
+        if what == "name" and "/tiles/" not in path and not path.endswith(".json"):  # tiles can be computed again, which costs less than waiting
+            assert ("sync", os.path.dirname(path)) in told[k:], path
