@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from napari_segsuite import read_segmentation, segment
+from napari_segsuite import evaluate, read_segmentation, segment
 from napari_segsuite.arrays import as_image
 from napari_segsuite.cli import main
 from napari_segsuite.errors import InputError, SegsuiteError
 from napari_segsuite.io.overlay import overlay
 from napari_segsuite.synthetic import nuclei
+from napari_segsuite.types import Class
 
 Array = NDArray[Any]
 
@@ -124,6 +125,48 @@ def test_an_image_without_any_number_holds_nothing(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("out", [None, "a.ome.zarr"])
+def test_a_block_without_any_number_is_empty_and_named_and_the_rest_is_as_without_it(model: str, out: str | None, tmp_path: Path) -> None:
+    """As the corners of a stitched image: nothing at its border may run on into what nobody has seen."""
+    pixels = nuclei((96, 96), "yx", seed=1)[0].astype(np.float32)
+    holed = np.full((96, 160), np.nan, np.float32)
+    holed[:, :96] = pixels
+    answer = segment(holed, model, chunk=(48, 80), **({"out": tmp_path / out} if out else {}))
+    labels, alone = np.asarray(answer.labels), np.asarray(segment(pixels, model).labels)
+    assert not labels[:, 96 + 8 + 4 :].any()  # a value stands in for 8 pixels, and a model smooths over some
+    assert (labels[:, :80] > 0).sum() == pytest.approx((alone[:, :80] > 0).sum(), rel=0.02)
+    assert answer.provenance["filled"] == 96 * 64
+    (told,) = answer.provenance["notices"]
+    assert told.startswith("6144 pixels were not finite (NaN or infinite), within y=0:96, x=96:160: the nearest value within 8 pixels stands in")
+
+
+def test_one_missing_pixel_changes_nothing_that_the_network_sees_elsewhere(untrained: Callable[..., Any]) -> None:
+    """And where it sees it, the answer is that for the pixel beside it."""
+    model = untrained(classes=(Class(1, "tissue", countable=False),), representation="semantic", normalize={"method": "none"})
+    pixels = np.random.default_rng(0).random((60, 70)).astype(np.float32)
+    holed, filled = pixels.copy(), pixels.copy()
+    holed[30, 35] = np.nan
+    filled[30, 35] = pixels[29, 35]
+    whole, found, stood_in = (np.asarray(segment(p, model).labels) for p in (pixels, holed, filled))
+    reach = max(model.net.reach)
+    near = np.zeros(pixels.shape, bool)
+    near[30 - reach : 31 + reach, 35 - reach : 36 + reach] = True
+    assert near.mean() < 0.5
+    np.testing.assert_array_equal(found[~near], whole[~near])
+    assert any(np.array_equal(found, other) for other in (stood_in, *beside(pixels, model)))
+
+
+def beside(pixels: Array, model: Any) -> list[Array]:
+    """The labels with the value of each of the other neighbours in the place of a pixel."""
+    answers = []
+    for dy, dx in ((1, 0), (0, -1), (0, 1)):
+        other = pixels.copy()
+        other[30, 35] = pixels[30 + dy, 35 + dx]
+        answers.append(np.asarray(segment(other, model).labels))
+    return answers
+
+
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 3), (3, 3), (17, 1)])
 def test_the_smallest_images_have_a_result_of_their_shape(model: str, shape: tuple[int, ...]) -> None:
     answer = segment(np.arange(np.prod(shape), dtype=np.uint8).reshape(shape), model=model)
@@ -165,9 +208,6 @@ def test_any_picture_of_a_result_can_be_drawn(pixels: Array) -> None:
     picture = overlay(as_image(pixels), segment(pixels, model="otsu"))
     assert picture.dtype == np.uint8
     assert picture.shape == (*pixels.shape, 3)
-
-
-# Arrays that are no images
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def _predict(job: Job, own: Model, numbers: Sequence[int]) -> None:
     job.work.note(hashlib.sha256(repr(told).encode()).hexdigest()[:16], told)
     for k, (number, (_, tile), reader) in enumerate(zip(numbers, places, readers, strict=True)):
         if reader.filled:
-            job.work.note(f"filled-{number}", {"filled": reader.filled})
+            job.work.note(f"filled-{number}", {"filled": reader.filled, "where": reader.where})
         inner = tuple(slice(a - s, b - s) for (a, b), (s, _) in zip(tile.core, tile.seen, strict=True))
         record = {name: values[k][(slice(None), *inner)] for name, values in maps.items()}
         if answer.objects:

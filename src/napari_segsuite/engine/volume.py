@@ -218,7 +218,7 @@ def _link(job: Job, image: Image, hands: cf.Executor) -> Generator[Progress, Non
     """Number the segments of all frames, and decide the type of their ids."""
     layout, tally = Layout(job.plan, job.spec), Tally(job.plan, image, job.spec)
     for told in job.work.notes():
-        tally.note(int(told.get("filled", 0)), str(told.get("device", "")), told.get("notices", ()))
+        tally.note(int(told.get("filled", 0)), str(told.get("device", "")), told.get("notices", ()), told.get("where"))
     frames, largest = list(np.ndindex(*layout.frames)), 0
     for k, at in enumerate(frames):
         found = yield from waited(hands.submit(tasks.joined, job, k), _progress("link", k / len(frames), "joining the chunks"))
