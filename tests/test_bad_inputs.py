@@ -191,6 +191,15 @@ def test_any_array_has_a_result_of_its_shape(pixels: Array) -> None:
     assert set(np.unique(answer.labels).tolist()) - {0} == set(answer.segments["id"].tolist())
 
 
+def test_a_voxel_size_that_a_model_needs_and_nobody_knows_is_told(untrained: Callable[..., Any]) -> None:
+    model, pixels = untrained(pixel_size_um=(0.5, 0.5)), nuclei((48, 48), "yx", seed=1)[0]
+    (told,) = segment(pixels, model).provenance["notices"]
+    assert told.startswith("the model is made for voxels of 0.5 x 0.5 um, and the size of these is not known, so they are taken as they are")
+    known = replace(as_image(pixels), scale=(500.0, 500.0), units=("nanometer",) * 2)
+    assert segment(known, model).provenance["notices"] == []
+    assert segment(pixels, untrained()).provenance["notices"] == []
+
+
 def test_five_dimensions_are_frames_of_a_channel() -> None:
     pixels = np.zeros((2, 2, 3, 24, 32), np.uint16)
     pixels[:, 1] = cells()
