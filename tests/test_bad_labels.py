@@ -1,0 +1,100 @@
+"""Labels that are none, or that do not lie where they should: named, and never taken for objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+from napari_segsuite import evaluate, read_segmentation, write
+from napari_segsuite.errors import InputError
+from napari_segsuite.io.table import table_of
+from napari_segsuite.synthetic import nuclei
+from napari_segsuite.types import Class
+
+Array = NDArray[Any]
+Segsuite = Callable[..., Any]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def objects(dtype: Any = np.uint16) -> Array:
+    return nuclei((64, 80), "yx", seed=1)[1].astype(dtype)
+
+
+# Greys and colours
+
+
+def mask(size: tuple[int, int], how: Any, suffix: str, **more: Any) -> Callable[[Path], None]:
+    def save(path: Path) -> None:
+        picture = PIL.Image.fromarray((objects() > 0).astype(np.uint8) * 255)
+        picture.resize(size, how).save(path, **more)
+
+    save.suffix = suffix  # type: ignore[attr-defined]
+    return save
+
+
+LANCZOS, LINEAR, NEAREST = PIL.Image.Resampling.LANCZOS, PIL.Image.Resampling.BILINEAR, PIL.Image.Resampling.NEAREST
+SOFT = {
+    "enlarged": mask((240, 192), LINEAR, ".png"),
+    "made smaller": mask((60, 48), LANCZOS, ".png"),
+    "JPEG": mask((240, 192), NEAREST, ".jpg", quality=80),
+    "in a TIFF": mask((240, 192), LINEAR, ".tif"),
+}
+
+
+@pytest.mark.parametrize("name", SOFT)
+def test_the_greys_of_a_mask_with_soft_edges_are_no_objects(name: str, folder: Path, segsuite: Segsuite) -> None:
+    path = Path(f"mask{SOFT[name].suffix}")  # type: ignore[attr-defined]
+    SOFT[name](path)
+    told = segsuite("evaluate", path, path)
+    assert (told.code, told.out) == (1, "")
+    assert f"labels in {path} look like a mask with soft edges: " in told.err
+    assert "greys lie along the border of 255. Needed: one number per object, with sharp edges." in told.err
+
+
+def thin() -> Array:
+    """A cell with thin processes of others around it."""
+    labels = np.zeros((100, 100), np.uint8)
+    labels[40:60, 40:60] = 30
+    for k in range(1, 10):
+        labels[10 * k, :38] = k
+    return labels
+
+
+def inside() -> Array:
+    """Small objects within a large one."""
+    labels = np.zeros((100, 100), np.uint8)
+    labels[5:95, 5:95] = 255
+    for k in range(1, 9):
+        labels[10 * k : 10 * k + 3, 40:43] = k
+    return labels
+
+
+@pytest.mark.parametrize("labels", [objects(np.uint8), (objects() > 0).astype(np.uint8) * 255, thin(), inside(), np.zeros((9, 9), np.uint8)])
+def test_small_thin_and_nested_objects_are_no_soft_edges(labels: Array, folder: Path) -> None:
+    PIL.Image.fromarray(labels).save("l.png")
+    assert np.array_equal(np.asarray(read_segmentation("l.png").labels), labels)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_colours_are_no_numbers_of_objects(mode: str, folder: Path, segsuite: Segsuite) -> None:
+    PIL.Image.fromarray(objects(np.uint8)).convert(mode).save("l.png")
+    told = segsuite("evaluate", "l.png", "l.png")
+    assert told.code == 1
+    assert "File l.png has several channels or colours" in told.err
+    assert "Needed: one number per pixel for labels." in told.err
+
+
+# Numbers
