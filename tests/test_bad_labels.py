@@ -98,3 +98,34 @@ def test_colours_are_no_numbers_of_objects(mode: str, folder: Path, segsuite: Se
 
 
 # Numbers
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate l.tif neg.tif",
+        "evaluate neg.tif l.tif",
+        "convert neg.tif new.png --labels",
+        "track neg.tif --out new.tif",
+        "export neg.tif --format geojson --out new.geojson",
+    ],
+)
+def test_ids_below_0_are_named_with_their_file_and_place(command: str, folder: Path, segsuite: Segsuite) -> None:
+    labels = objects(np.int16)
+    labels[:, 70:] = -1
+    tifffile.imwrite("neg.tif", labels)
+    tifffile.imwrite("l.tif", objects())
+    told = segsuite(*command.split())
+    assert (told.code, told.out) == (1, "")
+    assert told.err == (
+        "segsuite: The labels in neg.tif hold a negative id (-1 at (0, 70)). Needed: ids from 0 (background) on. Replace it by 0 if it means "
+        "'not labelled'; of a truth, segsuite evaluate leaves such voxels out with --ignore-label -1.\n"
+    )
+    assert sorted(p.name for p in folder.iterdir()) == ["l.tif", "neg.tif"]
+
+
+def test_ids_below_0_never_get_a_row_in_a_table() -> None:
+    labels = objects(np.int32)
+    labels[3:5, 70:] = -7
+    with pytest.raises(InputError, match=r"The labels hold a negative id \(-7 at \(3, 70\)\)"):
+        table_of(labels, "yx", [Class(1, "cell")])
