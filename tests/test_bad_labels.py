@@ -129,3 +129,19 @@ def test_ids_below_0_never_get_a_row_in_a_table() -> None:
     labels[3:5, 70:] = -7
     with pytest.raises(InputError, match=r"The labels hold a negative id \(-7 at \(3, 70\)\)"):
         table_of(labels, "yx", [Class(1, "cell")])
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".ome.zarr", ".nrrd", ".nii.gz"])
+@pytest.mark.parametrize("top", [65536, 2**31, 2**53 + 1, 2**64 - 1])
+def test_the_largest_ids_come_back_as_they_are(top: int, suffix: str, folder: Path) -> None:
+    labels = objects(np.uint64)
+    labels[labels == 1] = top
+    tifffile.imwrite("l.tif", labels)
+    found = read_segmentation("l.tif")
+    back = read_segmentation(write(found, f"new{suffix}"))
+    np.testing.assert_array_equal(np.asarray(back.labels), labels)
+    assert (back.segments["id"].tolist()[-1], str(back.labels.dtype)) == (top, "uint32" if top < 2**32 else "uint64")
+    assert evaluate(back, found).ap[0.95] == 1
+
+
+# Places
