@@ -145,3 +145,46 @@ def test_the_largest_ids_come_back_as_they_are(top: int, suffix: str, folder: Pa
 
 
 # Places
+
+
+def placed(path: str, labels: Array, um: float) -> None:
+    tifffile.imwrite(path, labels, resolution=(1e4 / um, 1e4 / um), resolutionunit="CENTIMETER")
+
+
+def test_voxels_of_other_sizes_do_not_belong_together(folder: Path, segsuite: Segsuite) -> None:
+    placed("half.tif", objects(), 0.5)
+    placed("large.tif", objects(), 1.5)
+    placed("near.tif", objects(), 0.505)
+    tifffile.imwrite("unknown.tif", objects())
+    for other in ("near.tif", "unknown.tif"):
+        assert segsuite("evaluate", "half.tif", other).code == 0
+    told = segsuite("evaluate", "half.tif", "large.tif")
+    assert told.code == 1
+    assert "'half.tif': the voxels of the prediction and of the truth differ: 0.5 x 0.5 micrometer and 1.5 x 1.5 micrometer." in told.err
+    assert segsuite("convert", "large.tif", "mended.tif", "--labels", "--voxel-um", "0.5").code == 0  # as it says
+    assert segsuite("evaluate", "half.tif", "mended.tif").code == 0
+    placed("image.tif", nuclei((64, 80), "yx", seed=1)[0].astype(np.uint16), 0.5)
+    told = segsuite("train", "--images", "image.tif", "--labels", "large.tif", "--out", "model", "--steps", "1")
+    assert told.code == 1
+    assert "The voxels of labels large.tif and of their image image.tif differ: 1.5 x 1.5 micrometer and 0.5 x 0.5 micrometer." in told.err
+    assert not Path("model").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        (np.s_[::2, ::2], "Needed: the same shape. One looks like a level of the pyramid of the other, 2 x 2 times smaller."),
+        (np.s_[:-1], "Needed: the same shape. They differ by one, as rounded levels of a pyramid do."),
+        (np.s_[:50, :30], "Needed: the same shape."),
+    ],
+)
+def test_shapes_that_differ_are_told_with_what_may_be_the_reason(part: Any, told: str, folder: Path, segsuite: Segsuite) -> None:
+    tifffile.imwrite("l.tif", objects())
+    tifffile.imwrite("other.tif", objects()[part])
+    tifffile.imwrite("image.tif", nuclei((64, 80), "yx", seed=1)[0])
+    shape = objects()[part].shape
+    answer = segsuite("evaluate", "l.tif", "other.tif")
+    assert (answer.code, answer.err) == (1, f"segsuite: 'l.tif': the prediction has shape (64, 80) and the truth {shape}. {told}\n")
+    answer = segsuite("train", "--images", "image.tif", "--labels", "other.tif", "--out", "model", "--steps", "1")
+    assert answer.code == 1
+    assert f"have shape {shape}, and their image image.tif has (64, 80) (axes yx). {told} Check that they belong together" in answer.err
