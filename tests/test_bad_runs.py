@@ -283,3 +283,15 @@ def test_nothing_takes_its_name_before_it_is_on_the_disk(pixels: Array, tmp_path
     for k, (what, path) in enumerate(told):
         if what == "name" and "/tiles/" not in path and not path.endswith(".json"):  # tiles can be computed again, which costs less than waiting
             assert ("sync", os.path.dirname(path)) in told[k:], path
+
+
+@pytest.mark.slow
+def test_a_script_that_starts_itself_anew_is_told_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "import concurrent.futures as cf, multiprocessing as mp, numpy as np\nfrom napari_segsuite import segment\n"
+        "with cf.ProcessPoolExecutor(1, mp_context=mp.get_context('spawn')) as pool:\n    segment(np.eye(64), 'otsu', executor=pool)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, env=environment, timeout=200, check=False)
+    assert done.returncode == 1
+    assert "Or the script that starts processes lacks if __name__ == '__main__': around what it does" in done.stderr.splitlines()[-1]

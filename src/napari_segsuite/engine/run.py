@@ -179,7 +179,9 @@ def result(steps: Run, progress: Callable[[Progress], object] | None = None) -> 
         return drained(steps, progress)
     except _worker_died() as error:
         raise SegsuiteError(
-            "the process that computed the segmentation ended unexpectedly", do="It may have run out of memory: choose a smaller batch or chunk."
+            "the process that computed the segmentation ended unexpectedly",
+            do="It may have run out of memory: choose a smaller batch or chunk. Or the script that starts processes lacks "
+            "if __name__ == '__main__': around what it does, so that each of them begins the script anew.",
         ) from error
 
 
