@@ -191,6 +191,20 @@ def test_any_array_has_a_result_of_its_shape(pixels: Array) -> None:
     assert set(np.unique(answer.labels).tolist()) - {0} == set(answer.segments["id"].tolist())
 
 
+def test_a_network_for_volumes_takes_the_smallest_ones() -> None:
+    for shape in ((1, 1, 1), (1, 1, 20), (1, 20, 1), (3, 3, 3)):
+        assert segment(np.arange(np.prod(shape), dtype=np.uint8).reshape(shape), model="nuclei-3d").labels.shape == shape
+
+
+def test_an_alpha_channel_is_left_out_and_told() -> None:
+    grey = nuclei((48, 48), "yx", seed=1)[0]
+    picture = np.dstack([(grey / grey.max() * 255).astype(np.uint8)] * 3)
+    alpha = np.random.default_rng(0).integers(0, 256, (48, 48, 1)).astype(np.uint8)
+    answer = segment(np.concatenate([picture, alpha], -1), "nuclei")
+    assert answer.provenance["notices"] == ["the alpha channel is left out"]
+    assert np.array_equal(answer.labels, segment(picture, "nuclei").labels)
+
+
 def test_a_voxel_size_that_a_model_needs_and_nobody_knows_is_told(untrained: Callable[..., Any]) -> None:
     model, pixels = untrained(pixel_size_um=(0.5, 0.5)), nuclei((48, 48), "yx", seed=1)[0]
     (told,) = segment(pixels, model).provenance["notices"]
@@ -217,6 +231,45 @@ def test_any_picture_of_a_result_can_be_drawn(pixels: Array) -> None:
     picture = overlay(as_image(pixels), segment(pixels, model="otsu"))
     assert picture.dtype == np.uint8
     assert picture.shape == (*pixels.shape, 3)
+
+
+def scaled(pixels: Array) -> dict[str, Array]:
+    """The same picture in other numbers."""
+    real = pixels.astype(np.float64)
+    return {
+        "8 bits of 16": (real / real.max() * 255).astype(np.uint16), "12 bits of 16": (real * 4).astype(np.uint16),
+        "0 to 1": (real / real.max()).astype(np.float32), "half precision": (real / real.max()).astype(np.float16),
+        "negative": real - 5000, "up to 1e30": real * 1e27, "below 1e-30": real * 1e-33,
+    }  # fmt: skip
+
+
+def test_a_network_finds_the_same_in_any_range_of_numbers() -> None:
+    pixels = nuclei((96, 96), "yx", seed=1)[0]
+    whole = np.asarray(segment(pixels, "nuclei").labels)
+    for name, other in scaled(pixels).items():
+        answer = segment(other, "nuclei")
+        scores = evaluate(answer.labels, whole)
+        assert scores.ap[0.8] == 1, name
+        assert np.isfinite(answer.provenance["limits"]).all()
+
+
+@pytest.mark.parametrize("noise", [0, 0.5, 5])
+def test_one_bright_pixel_in_a_blank_image_does_not_make_its_noise_to_objects(noise: float) -> None:
+    pixels = np.random.default_rng(0).normal(100, noise, (200, 200)).round().astype(np.uint16)
+    pixels[50, 60] = 1000
+    assert len(segment(pixels, "nuclei").segments["id"]) == 0
+
+
+def test_a_file_that_is_mapped_into_memory_is_read_and_not_touched(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", nuclei((96, 96), "yx", seed=1)[0].astype(np.float32))
+    before = (tmp_path / "a.npy").read_bytes()
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    for model in MODELS:  # warnings are errors here, also torch's about arrays that are read-only
+        assert np.array_equal(segment(mapped, model).labels, segment(np.array(mapped), model).labels)
+    assert (tmp_path / "a.npy").read_bytes() == before
+
+
+# Arrays that are no images
 
 
 @pytest.mark.parametrize(
@@ -282,3 +335,12 @@ def test_files_may_have_any_name(name: str, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / name, nuclei((64, 80), "yx", seed=1)[0])
     assert main(["segment", str(tmp_path / name), "--model", "otsu", "--out", str(tmp_path / "out")]) == 0
     assert len(read_segmentation(tmp_path / "out" / f"{name[:-4]}_labels.tif").segments["id"])
+
+
+def test_a_path_may_be_long_and_may_be_written_as_an_address(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["d" * 100] * 3)
+    deep.mkdir(parents=True)
+    tifffile.imwrite(deep / "a.tif", nuclei((64, 80), "yx", seed=1)[0])
+    assert main(["segment", f"file://{deep / 'a.tif'}", "--model", "otsu", "--out", str(deep / "out")]) == 0
+    assert len(str(deep)) > 260
+    assert len(read_segmentation(deep / "out" / "a_labels.tif").segments["id"])
