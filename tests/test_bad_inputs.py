@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from napari_segsuite import read_segmentation, segment
+from napari_segsuite import evaluate, read_segmentation, segment
 from napari_segsuite.arrays import as_image
 from napari_segsuite.cli import main
 from napari_segsuite.errors import InputError, SegsuiteError
 from napari_segsuite.io.overlay import overlay
 from napari_segsuite.synthetic import nuclei
+from napari_segsuite.types import Class
 
 Array = NDArray[Any]
 
@@ -124,6 +125,48 @@ def test_an_image_without_any_number_holds_nothing(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("out", [None, "a.ome.zarr"])
+def test_a_block_without_any_number_is_empty_and_named_and_the_rest_is_as_without_it(model: str, out: str | None, tmp_path: Path) -> None:
+    """As the corners of a stitched image: nothing at its border may run on into what nobody has seen."""
+    pixels = nuclei((96, 96), "yx", seed=1)[0].astype(np.float32)
+    holed = np.full((96, 160), np.nan, np.float32)
+    holed[:, :96] = pixels
+    answer = segment(holed, model, chunk=(48, 80), **({"out": tmp_path / out} if out else {}))
+    labels, alone = np.asarray(answer.labels), np.asarray(segment(pixels, model).labels)
+    assert not labels[:, 96 + 8 + 4 :].any()  # a value stands in for 8 pixels, and a model smooths over some
+    assert (labels[:, :80] > 0).sum() == pytest.approx((alone[:, :80] > 0).sum(), rel=0.02)
+    assert answer.provenance["filled"] == 96 * 64
+    (told,) = answer.provenance["notices"]
+    assert told.startswith("6144 pixels were not finite (NaN or infinite), within y=0:96, x=96:160: the nearest value within 8 pixels stands in")
+
+
+def test_one_missing_pixel_changes_nothing_that_the_network_sees_elsewhere(untrained: Callable[..., Any]) -> None:
+    """And where it sees it, the answer is that for the pixel beside it."""
+    model = untrained(classes=(Class(1, "tissue", countable=False),), representation="semantic", normalize={"method": "none"})
+    pixels = np.random.default_rng(0).random((60, 70)).astype(np.float32)
+    holed, filled = pixels.copy(), pixels.copy()
+    holed[30, 35] = np.nan
+    filled[30, 35] = pixels[29, 35]
+    whole, found, stood_in = (np.asarray(segment(p, model).labels) for p in (pixels, holed, filled))
+    reach = max(model.net.reach)
+    near = np.zeros(pixels.shape, bool)
+    near[30 - reach : 31 + reach, 35 - reach : 36 + reach] = True
+    assert near.mean() < 0.5
+    np.testing.assert_array_equal(found[~near], whole[~near])
+    assert any(np.array_equal(found, other) for other in (stood_in, *beside(pixels, model)))
+
+
+def beside(pixels: Array, model: Any) -> list[Array]:
+    """The labels with the value of each of the other neighbours in the place of a pixel."""
+    answers = []
+    for dy, dx in ((1, 0), (0, -1), (0, 1)):
+        other = pixels.copy()
+        other[30, 35] = pixels[30 + dy, 35 + dx]
+        answers.append(np.asarray(segment(other, model).labels))
+    return answers
+
+
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 3), (3, 3), (17, 1)])
 def test_the_smallest_images_have_a_result_of_their_shape(model: str, shape: tuple[int, ...]) -> None:
     answer = segment(np.arange(np.prod(shape), dtype=np.uint8).reshape(shape), model=model)
@@ -148,6 +191,29 @@ def test_any_array_has_a_result_of_its_shape(pixels: Array) -> None:
     assert set(np.unique(answer.labels).tolist()) - {0} == set(answer.segments["id"].tolist())
 
 
+def test_a_network_for_volumes_takes_the_smallest_ones() -> None:
+    for shape in ((1, 1, 1), (1, 1, 20), (1, 20, 1), (3, 3, 3)):
+        assert segment(np.arange(np.prod(shape), dtype=np.uint8).reshape(shape), model="nuclei-3d").labels.shape == shape
+
+
+def test_an_alpha_channel_is_left_out_and_told() -> None:
+    grey = nuclei((48, 48), "yx", seed=1)[0]
+    picture = np.dstack([(grey / grey.max() * 255).astype(np.uint8)] * 3)
+    alpha = np.random.default_rng(0).integers(0, 256, (48, 48, 1)).astype(np.uint8)
+    answer = segment(np.concatenate([picture, alpha], -1), "nuclei")
+    assert answer.provenance["notices"] == ["the alpha channel is left out"]
+    assert np.array_equal(answer.labels, segment(picture, "nuclei").labels)
+
+
+def test_a_voxel_size_that_a_model_needs_and_nobody_knows_is_told(untrained: Callable[..., Any]) -> None:
+    model, pixels = untrained(pixel_size_um=(0.5, 0.5)), nuclei((48, 48), "yx", seed=1)[0]
+    (told,) = segment(pixels, model).provenance["notices"]
+    assert told.startswith("the model is made for voxels of 0.5 x 0.5 um, and the size of these is not known, so they are taken as they are")
+    known = replace(as_image(pixels), scale=(500.0, 500.0), units=("nanometer",) * 2)
+    assert segment(known, model).provenance["notices"] == []
+    assert segment(pixels, untrained()).provenance["notices"] == []
+
+
 def test_five_dimensions_are_frames_of_a_channel() -> None:
     pixels = np.zeros((2, 2, 3, 24, 32), np.uint16)
     pixels[:, 1] = cells()
@@ -165,6 +231,42 @@ def test_any_picture_of_a_result_can_be_drawn(pixels: Array) -> None:
     picture = overlay(as_image(pixels), segment(pixels, model="otsu"))
     assert picture.dtype == np.uint8
     assert picture.shape == (*pixels.shape, 3)
+
+
+def scaled(pixels: Array) -> dict[str, Array]:
+    """The same picture in other numbers."""
+    real = pixels.astype(np.float64)
+    return {
+        "8 bits of 16": (real / real.max() * 255).astype(np.uint16), "12 bits of 16": (real * 4).astype(np.uint16),
+        "0 to 1": (real / real.max()).astype(np.float32), "half precision": (real / real.max()).astype(np.float16),
+        "negative": real - 5000, "up to 1e30": real * 1e27, "below 1e-30": real * 1e-33,
+    }  # fmt: skip
+
+
+def test_a_network_finds_the_same_in_any_range_of_numbers() -> None:
+    pixels = nuclei((96, 96), "yx", seed=1)[0]
+    whole = np.asarray(segment(pixels, "nuclei").labels)
+    for name, other in scaled(pixels).items():
+        answer = segment(other, "nuclei")
+        scores = evaluate(answer.labels, whole)
+        assert scores.ap[0.8] == 1, name
+        assert np.isfinite(answer.provenance["limits"]).all()
+
+
+@pytest.mark.parametrize("noise", [0, 0.5, 5])
+def test_one_bright_pixel_in_a_blank_image_does_not_make_its_noise_to_objects(noise: float) -> None:
+    pixels = np.random.default_rng(0).normal(100, noise, (200, 200)).round().astype(np.uint16)
+    pixels[50, 60] = 1000
+    assert len(segment(pixels, "nuclei").segments["id"]) == 0
+
+
+def test_a_file_that_is_mapped_into_memory_is_read_and_not_touched(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", nuclei((96, 96), "yx", seed=1)[0].astype(np.float32))
+    before = (tmp_path / "a.npy").read_bytes()
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    for model in MODELS:  # warnings are errors here, also torch's about arrays that are read-only
+        assert np.array_equal(segment(mapped, model).labels, segment(np.array(mapped), model).labels)
+    assert (tmp_path / "a.npy").read_bytes() == before
 
 
 # Arrays that are no images
@@ -233,3 +335,12 @@ def test_files_may_have_any_name(name: str, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / name, nuclei((64, 80), "yx", seed=1)[0])
     assert main(["segment", str(tmp_path / name), "--model", "otsu", "--out", str(tmp_path / "out")]) == 0
     assert len(read_segmentation(tmp_path / "out" / f"{name[:-4]}_labels.tif").segments["id"])
+
+
+def test_a_path_may_be_long_and_may_be_written_as_an_address(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["d" * 100] * 3)
+    deep.mkdir(parents=True)
+    tifffile.imwrite(deep / "a.tif", nuclei((64, 80), "yx", seed=1)[0])
+    assert main(["segment", f"file://{deep / 'a.tif'}", "--model", "otsu", "--out", str(deep / "out")]) == 0
+    assert len(str(deep)) > 260
+    assert len(read_segmentation(deep / "out" / "a_labels.tif").segments["id"])

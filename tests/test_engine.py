@@ -355,7 +355,10 @@ def test_pixels_that_are_not_finite_take_their_neighbours_value_and_count_once(c
     found = segmented(arrays.as_image(holed), model, chunk=chunk)
     np.testing.assert_array_equal(found.labels, segmented(arrays.as_image(whole), model).labels)
     assert found.provenance["filled"] == 4
-    assert [n.partition(" and ")[0] for n in found.provenance["notices"]] == ["4 pixels were not finite (NaN or infinite)"]
+    assert found.provenance["notices"] == [
+        "4 pixels were not finite (NaN or infinite), within y=0:24, x=0:16: the nearest value within 8 pixels stands in for them, "
+        "and where there is none they are dark"
+    ]
 
 
 def test_a_pixel_missing_in_two_channels_counts_once_and_channels_not_chosen_do_not_count() -> None:

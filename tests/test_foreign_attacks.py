@@ -106,6 +106,7 @@ BOMBS: dict[str, tuple[Callable[[zipfile.ZipFile], object], str]] = {
     "dense": (lambda z: z.writestr("a", bytes(8 << 20)), "times as large when unpacked"),
     "many": (lambda z: [z.writestr(str(n), "") for n in range(1001)], "holds 1001 files"),
     "two names that are one": (lambda z: [z.writestr(n, "") for n in ("A.npy", "a.npy")], "holds both 'A.npy' and 'a.npy'"),
+    "two ways to write an accent": (lambda z: [z.writestr(n, "") for n in ("\u00e9.npy", "e\u0301.npy")], "holds both '\u00e9.npy' and"),
 }
 
 
@@ -475,7 +476,20 @@ def test_a_model_folder_cannot_say_of_itself_that_it_is_trusted(tmp_path: Path, 
     assert add(str(tmp_path / "theirs"), trusted=True).name == "net"
 
 
-PROGRAMS = {"pickle.pt", "whole.pt", "state.pt", "legacy.pth", "pickle.pt2", "zip.pt2", "pickle.onnx"}
+PROGRAMS = {
+    "pickle.ckpt",
+    "pickle.joblib",
+    "pickle.npy",
+    "pickle.npz",
+    "pickle.pkl",
+    "pickle.pt",
+    "whole.pt",
+    "state.pt",
+    "legacy.pth",
+    "pickle.pt2",
+    "zip.pt2",
+    "pickle.onnx",
+}
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -72,7 +72,7 @@ HEAVY = (
         "whole",
     ),
     *named("models.families", "detection headed monai smp transformers")[1:],
-    *named("training", "appraise augment card data design fit job losses nuclei nuclei3d recipe record samples shapes volumes"),
+    *named("training", "appraise augment card checkpoint data design fit job losses nuclei nuclei3d recipe record samples shapes volumes"),
 )
 VIEWER = (
     *named(

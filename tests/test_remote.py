@@ -211,6 +211,8 @@ def test_what_cannot_be_reached_is_said(there: str, tmp_path: Path, monkeypatch:
     assert place("C:\\data\\a.zarr").name.endswith("a.zarr")
     with pytest.raises(InputError, match=r"'nosuch://a' is a URL of a kind that fsspec does not know"):
         place("nosuch://a")
+    with pytest.raises(InputError, match=r"'file:/a/b' looks like a URL with a slash too few\. Needed: file:///a/b"):
+        place("file:/a/b")
     with pytest.raises(InputError, match=r"'s3:/a/b' looks like a URL with a slash too few\. Needed: s3://a/b"):
         place("s3:/a/b")
     with pytest.raises(InputError, match=r"No file at memory://there/a\.ome\.zarr"):

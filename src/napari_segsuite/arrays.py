@@ -15,6 +15,8 @@ METHODS = ("percentiles", "otsu", "clusters", "mixture", "mean_std", "none")
 """Ways to find the two values of a channel that become 0 and 1."""
 FAR = 1e30
 """Where normalised pixels are cut off for models that want them whole; squares of them are not infinite in float32 networks yet."""
+FILLED_PX = 8
+"""So far a value stands in for pixels that have none."""
 EXTREME = 1e150
 """Values beyond this are scaled down before their differences and squares are computed, which would be infinite."""
 
@@ -103,11 +105,12 @@ def normalize(pixels: NDArray[Any], limits: Sequence[tuple[float, float]], cut: 
 
 
 def fill(pixels: NDArray[np.float32]) -> int:
-    """Replace what is not finite by the nearest finite value of its channel, in place; by 0 where a channel has none.
+    """Replace what is not finite by the nearest finite value of its channel, in place; by 0 where there is none within `FILLED_PX`.
 
     Parameters
     ----------
     pixels : (C, *spatial) float32
+        Normalised, so that 0 is dark.
 
     Returns
     -------
@@ -122,8 +125,9 @@ def fill(pixels: NDArray[np.float32]) -> int:
         elif missing.any():
             from scipy import ndimage  # here, since the dock imports this module and most images lack nothing
 
-            nearest = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
-            channel[missing] = channel[tuple(i[missing] for i in nearest)]
+            far, nearest = ndimage.distance_transform_edt(missing, return_indices=True)
+            # Carried on without end, what lies at the border of a region without pixels would become an object as large as the region.
+            channel[missing] = np.where(far[missing] <= FILLED_PX, channel[tuple(i[missing] for i in nearest)], 0)
     return count
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from napari_segsuite.io.place import make_folder, remove
 from napari_segsuite.models import check_device, load_spec
 from napari_segsuite.outputs import Batch as Batch
 from napari_segsuite.outputs import check_output, check_result, check_targets
-from napari_segsuite.resume import INPUT, identity, is_finished
+from napari_segsuite.resume import INPUT, check_unchanged, identity, is_finished
 from napari_segsuite.sources import Source, sources_in
 from napari_segsuite.types import Image, ModelSpec, Segmentation
 
@@ -182,7 +183,7 @@ def _segment(source: Source, batch: Batch, spec: ModelSpec, show: Show) -> Done:
     overwrite = batch.overwrite or finished is False
     if not batch.grows:
         found = _run(image, plan, str(source), show)
-        _check_unchanged(source, before)
+        _check_unchanged(source, batch, before)
         checked = {"self_check": _checked(plan, image, spec, found)} if batch.check else {}
         found = replace(found, provenance={**found.provenance, INPUT: before, **checked})
         if batch.single:
@@ -192,8 +193,8 @@ def _segment(source: Source, batch: Batch, spec: ModelSpec, show: Show) -> Done:
     if finished is False and not batch.overwrite and _is_whole(paths["labels"]):
         found = read_segmentation(paths["labels"])  # a run was killed before it wrote what stands beside them
     else:
-        found = _grow(image, plan, batch, paths, str(source), show, source=before, overwrite=overwrite)
-        _check_unchanged(source, before)
+        unchanged = partial(_check_unchanged, source, batch, before)
+        found = _grow(image, plan, batch, paths, str(source), show, source=before, overwrite=overwrite, unchanged=unchanged)
     return _done(str(source), found, paths if batch.single else write_beside(found, paths["labels"], overwrite=overwrite))
 
 
@@ -236,13 +237,13 @@ def _grow(image: Image, plan: Plan, batch: Batch, paths: dict[str, Path], name: 
     def tell(progress: Progress) -> None:
         show(name, progress.done, progress.total, progress.message)
 
-    steps = run(plan, image, out=paths["labels"], executor=batch.executor, version=batch.version, workers=batch.workers, check=batch.check, **more)
+    wishes = {"version": batch.version, "workers": batch.workers, "check": batch.check}
+    steps = run(plan, image, out=paths["labels"], executor=batch.executor, **wishes, **more)
     return result(steps, tell)
 
 
-def _check_unchanged(source: Source, before: Mapping[str, Any]) -> None:
-    if identity(source.path, source.scene) != before:
-        raise InputError(f"file {source.path} changed while it was segmented", do="Do it again when nothing writes to it any more.")
+def _check_unchanged(source: Source, batch: Batch, before: Mapping[str, Any]) -> None:
+    check_unchanged(before, identity(source.path, source.scene), source.path, grown=batch.grows)
 
 
 def _is_whole(labels: Path) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_segsuite.engine.plan import Plan
+from napari_segsuite.engine.source import check_unchanged as check_unchanged
 from napari_segsuite.engine.source import identity as identity
 from napari_segsuite.engine.work import INPUT as INPUT
 from napari_segsuite.engine.work import difference

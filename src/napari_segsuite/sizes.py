@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,42 @@ def voxel_text(scale: Sequence[float], axes: str, units: Sequence[str]) -> str:
     if len({u for _, u in told}) > 1:
         return " x ".join(f"{s:g} {u}" for s, u in told)
     return " x ".join(f"{s:g}" for s, _ in told) + f" {units[-1]}"
+
+
+SAME = 0.02
+"""By how much sizes of voxels may differ, as a share, that are the same: files keep few digits of them."""
+
+
+def voxels_apart(one: Any, other: Any) -> str:
+    """The sizes of voxels of two things that should lie on one grid, in words, where both are known and differ; else nothing.
+
+    Parameters
+    ----------
+    one, other
+        With ``axes``, ``scale`` and ``units``.
+    """
+    sizes = [pixel_size_um(of.axes, of.scale, of.units) for of in (one, other)]
+    first, second = (np.abs(size or ()) for size in sizes)
+    if not first.size or first.shape != second.shape or np.allclose(first, second, rtol=SAME, atol=0):
+        return ""
+    return " and ".join(voxel_text(of.scale, of.axes, of.units) for of in (one, other))
+
+
+def lengths_apart(one: Sequence[int], other: Sequence[int]) -> str:
+    """What may have happened where two shapes are not the same, as a sentence; nothing where they have nothing to do with each other.
+
+    >>> lengths_apart((64, 81), (32, 41)), lengths_apart((64, 81), (64, 80)), lengths_apart((64, 81), (10, 99))
+    ('One looks like a level of the pyramid of the other, 2 x 2 times smaller.', 'They differ by one, as rounded levels of a pyramid do.', '')
+    """
+    if len(one) != len(other) or not all((*one, *other)):
+        return ""
+    large, small = (one, other) if np.prod(one, dtype=float) >= np.prod(other, dtype=float) else (other, one)
+    if all(abs(a - b) <= 1 for a, b in zip(large, small, strict=True)):
+        return "They differ by one, as rounded levels of a pyramid do."
+    times = [max(1, round(a / b)) for a, b in zip(large, small, strict=True)]
+    if all(b in (a // k, -(-a // k)) for a, b, k in zip(large, small, times, strict=True)):
+        return f"One looks like a level of the pyramid of the other, {' x '.join(map(str, times))} times smaller."
+    return ""
 
 
 _UM = {

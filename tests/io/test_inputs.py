@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,16 @@ def test_what_is_missing_is_named(asked: str, complaint: str, plates: Path) -> N
     with pytest.raises(InputError) as caught:
         list_inputs([asked.format(plates=plates)])
     assert str(caught.value).startswith(complaint.format(plates=plates))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="making a link takes rights here")
+def test_a_link_to_a_folder_above_it_does_not_double_files(plates: Path) -> None:
+    (plates / "deep" / "again").symlink_to(plates, target_is_directory=True)
+    (plates / "other.tif").symlink_to(plates / "a.tif")
+    (plates / "self.tif").symlink_to("self.tif")
+    assert sorted(p.name for p in list_inputs([f"{plates}/**/*.tif"])) == ["a.tif", "b.tif", "d.tif", "other.tif", "self.tif"]
+    with pytest.raises(InputError, match=r"No file at .*self\.tif\. Check the path"):
+        list_inputs([plates / "self.tif"])
 
 
 def test_nothing_at_all_is_an_error() -> None:

@@ -215,10 +215,33 @@ def test_so_do_those_of_a_plane(order: tuple[int, ...], sform: int, qform: int, 
     assert np.array_equal(read(out).data, segment(read(source), model="otsu").labels)
 
 
+@pytest.mark.parametrize("shear", [1e-3, 0.4])
+@pytest.mark.parametrize("shape", [(8, 9, 10), (8, 9, 10, 1)])
+def test_axes_that_are_not_at_right_angles_are_kept_as_they_are(shear: float, shape: tuple[int, ...], tmp_path: Path) -> None:
+    data = np.full(shape, 100, np.int16)
+    data[2:5, 2:5, 2:7] = 900
+    affine = np.array([[0.7, shear, 0, -80.1], [0, 0.8, 0, 33.3], [0, shear, 2.5, 1e3], [0, 0, 0, 1]])
+    source = saved(tmp_path / "a.nii", data, affine)
+    image = read(source)
+    assert np.allclose(world(image, (0,) * (image.data.ndim - 3) + (5, 2, 1)), (LPS @ affine @ [1, 2, 5, 1])[2::-1], atol=1e-3)
+    out = tmp_path / "a_labels.nii.gz"
+    assert cli.main(["segment", str(source), "--model", "otsu", "--out", str(out), "--progress", "none"]) == 0
+    a, b = nibabel.load(source), nibabel.load(out)
+    assert all(np.array_equal(a.header[name], b.header[name]) for name in GEOMETRY)
+    assert np.asarray(b.dataobj).reshape(shape)[3, 3, 4].item() == 1
+
+
 def damaged(name: str) -> bytes:
     """A file with one thing wrong."""
-    raw = bytearray(nibabel.Nifti1Image(np.arange(27_000, dtype=np.int32).reshape(30, 30, 30), np.eye(4)).to_bytes())
+    whole = nibabel.Nifti1Image(np.arange(27_000, dtype=np.int32).reshape(30, 30, 30), np.eye(4))
+    if name in ("flat", "unknown"):  # the sizes of samples count where there is no sform
+        whole.set_sform(np.eye(4), 0)
+        whole.set_qform(np.eye(4), int(name == "flat"))
+        whole.header.set_xyzt_units("mm", "sec")
+    raw = bytearray(whole.to_bytes())
     put: dict[str, tuple[int, bytes]] = {
+        "flat": (80, np.zeros(1, "<f4").tobytes()),
+        "unknown": (80, np.zeros(3, "<f4").tobytes()),
         "nan": (280, np.array([np.nan], "<f4").tobytes()),
         "singular": (280, np.zeros(3, "<f4").tobytes()),
         "huge": (42, np.array([32767] * 3, "<i2").tobytes()),
@@ -239,6 +262,7 @@ def damaged(name: str) -> bytes:
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
+        ("flat", r"have the size 0 x 1 x 1 \(x, y, z\)\. Needed: sizes that are not 0"),
         ("nan", "is not made of numbers"),
         ("singular", "is singular"),
         ("huge", r"declares an image of shape \(32767, 32767, 32767\) and type int32, which needs 140[0-9.]+ GB"),
@@ -257,6 +281,12 @@ def test_a_damaged_file_is_named(name: str, complaint: str, packed: bool, tmp_pa
     with pytest.raises(InputError, match=f"(?i){complaint}") as caught:
         read(path)
     assert str(path) in str(caught.value)
+
+
+def test_sizes_of_0_without_any_place_are_not_known(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").write_bytes(damaged("unknown"))
+    image = read(tmp_path / "a.nii")
+    assert (image.scale, image.units) == ((1.0,) * 3, ("pixel",) * 3)
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.3, 0.6, 0.999])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import struct
 from collections.abc import Callable
@@ -212,6 +213,58 @@ def test_a_file_of_a_set_with_a_member_missing_names_it(tmp_path: Path) -> None:
             read(tmp_path / "a.ome.tif")
 
 
+CONTRADICTIONS = {
+    "more planes than pages": ("ome", 'SizeZ="3"', 'SizeZ="5"', r"Page 3 of 5 is missing"),
+    "fewer planes than pages": (
+        "ome",
+        'SizeZ="3"',
+        'SizeZ="2"',
+        r"describes 2 planes \(axes ZYX, shape \(2, 5, 6\)\), and the file holds 3 pages \(of 5 x 6\)",
+    ),
+    "wider pixels": ("ome", 'SizeX="6"', 'SizeX="7"', r"OME-XML of file .* \(1 t, 1 c, 3 z, 5 y, 7 x\) does not fit its 3 pages \(of 5 x 6\)"),
+    "more slices": ("imagej", "slices=3", "slices=4", r"ImageJ's description in file .* describes 4 planes .* holds 3 pages"),
+    "fewer slices": ("imagej", "slices=3", "slices=2", r"ImageJ's description in file .* describes 2 planes .* holds 3 pages"),
+    "another product": ("imagej", "slices=3", "slices=2\nchannels=2", r"ImageJ's description in file .* describes 4 planes .* holds 3 pages"),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_a_description_that_contradicts_the_pages_is_told_with_both(name: str, tmp_path: Path) -> None:
+    kind, old, new, told = CONTRADICTIONS[name]
+    tifffile.imwrite(tmp_path / "a.tif", numbered(3, 5, 6), **{kind: True}, photometric="minisblack", metadata={"axes": "ZYX"})
+    assert read(tmp_path / "a.tif").shape == (3, 5, 6)
+    text = tifffile.tiffcomment(tmp_path / "a.tif")
+    assert old in text
+    text = text.replace(old, new).replace("images=3", f"images={4 if 'more' in name or 'other' in name else 2}")
+    tifffile.tiffcomment(tmp_path / "a.tif", text.encode())
+    with pytest.raises(InputError, match=told):
+        read(tmp_path / "a.tif")
+
+
+def test_too_many_pages_are_refused_before_they_are_all_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", numbered(9, 5, 6), metadata={"axes": "ZYX"}, contiguous=False)
+    assert read(tmp_path / "a.tif").shape == (9, 5, 6)
+    monkeypatch.setattr("napari_segsuite.io.tiff_check.MOST_PAGES", 8)
+    with pytest.raises(InputError, match=r"has more than 8 pages, which takes too long to look through"):
+        read(tmp_path / "a.tif")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a file with a hole takes all of its room here")
+def test_a_stack_of_more_than_four_gigabytes_is_read_to_its_last_plane(tmp_path: Path) -> None:
+    """ImageJ writes these with a single page, and a description of how many planes follow."""
+    path, planes = tmp_path / "a.tif", 2100
+    text = f"ImageJ=1.54\nimages={planes}\nslices={planes}\n" + " " * 40
+    tifffile.imwrite(path, np.zeros((1024, 1024), np.uint16), description=text, metadata=None, software=False)
+    with tifffile.TiffFile(path) as tif:
+        start = tif.pages.first.dataoffsets[0]
+    with path.open("r+b") as file:  # a file with a hole, which takes no room on the disk
+        file.seek(start + (planes - 1) * 2**21)
+        file.write(np.full((1024, 1024), 7, np.uint16).tobytes())
+    image = read(path)
+    assert (image.shape, path.stat().st_size > 2**32) == ((planes, 1024, 1024), True)
+    assert (int(image.data[-1].min()), int(image.data[-2].max())) == (7, 0)
+
+
 def test_xml_that_unfolds_is_refused(tmp_path: Path) -> None:
     bomb = '<?xml version="1.0"?><!DOCTYPE OME [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><OME>&b;</OME>'
     tifffile.imwrite(tmp_path / "a.ome.tif", numbered(5, 6), description=bomb, metadata=None)
@@ -317,7 +370,7 @@ def test_pixels_that_tiff_has_no_word_for_are_refused(make_image: Callable[..., 
     [
         (np.full((5, 6), 0.37, np.float32), "has values that are not whole numbers (0.37 at (0, 0)). Needed: one whole number per segment. Is it a"),
         (np.full((5, 6), np.nan), "has values that are not whole numbers (nan at (0, 0))"),
-        (np.full((5, 6), -1, np.int16), "The labels hold a negative id (-1). Needed: ids from 0 (background) on."),
+        (np.full((5, 6), -1, np.int16), "hold a negative id (-1 at (0, 0)). Needed: ids from 0 (background) on."),
     ],
 )
 def test_pixels_that_are_no_labels_are_refused(labels: Array, complaint: str, tmp_path: Path) -> None:

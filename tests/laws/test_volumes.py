@@ -11,10 +11,12 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import pytest
 import tensorstore
 import tifffile
@@ -243,6 +246,16 @@ def test_a_tile_is_computed_once_and_kept_only_while_it_is_needed(long: Image, m
     assert 5 < most < 0.6 * total
 
 
+def alive(group: int) -> list[int]:
+    """The processes of a group that are not over."""
+    found = []
+    for process in psutil.process_iter(["status"]):
+        with contextlib.suppress(ProcessLookupError, psutil.Error):
+            if os.getpgid(process.pid) == group and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
+
+
 if os.name == "posix":
 
     @pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
@@ -257,8 +270,12 @@ if os.name == "posix":
             assert command.stdout is not None
             for line in command.stdout:
                 if json.loads(line).get("done", 0) > 600:
-                    os.killpg(command.pid, signal.SIGKILL)
+                    os.kill(command.pid, signal.SIGKILL)
                     break
+        until = time.monotonic() + 20
+        while alive(command.pid) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert not alive(command.pid), "workers outlive the process that started them"
         assert label_store.is_unfinished(tmp_path / "a.ome.zarr")
         before = info(tmp_path / "a.ome.zarr")["chunks"]["done"]
         assert before > 0
@@ -275,7 +292,7 @@ if os.name == "posix":
         words = [sys.executable, "-m", "napari_segsuite", "segment", str(tmp_path / "image.tif"), "--model", "otsu", "--out", str(out)]
         other = subprocess.run([*words, "--chunk", "10,32,31"], capture_output=True, text=True, check=False, timeout=100)
         assert other.returncode == 1
-        assert f"Another process is writing {out}" in other.stderr
+        assert re.search(rf"Another process \({os.getpid()} on .*, since \d{{4}}-.*\) is writing {re.escape(str(out))}", other.stderr)
         found = result(steps)
         assert len(found.segments["id"]) > 3
 
@@ -563,6 +580,18 @@ def test_tiles_know_the_chunks_that_need_them(untrained: Callable[..., TorchMode
         at = layout.chunk(k)
         region = layout.grids.on_model(layout.grids.around(layout.wider(at.box), layout.reach))
         assert layout.tiles_over(at.frame, region) == layout.tiles_of(k)
+
+
+def test_a_million_chunks_are_planned_at_once_and_in_little_memory() -> None:
+    huge = arrays.as_image(np.broadcast_to(np.uint8(0), (6400,) * 3), "zyx")
+    tracemalloc.start()
+    plan = planned(huge, chunk=(64,) * 3)
+    order = schedule.Labelling(Layout(plan, load_spec("otsu")), set(), set(), 1)
+    assert all(order.look_further() for _ in range(50))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert order.layout.chunks == 10**6
+    assert peak < 32 * 10**6
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -63,6 +63,7 @@ def segment(
     """
     from napari_segsuite.engine.plan import Options, resolve
     from napari_segsuite.engine.run import result, run
+    from napari_segsuite.engine.source import check_unchanged, file_of, identity
     from napari_segsuite.io.place import place
     from napari_segsuite.models import check_device, load_spec
 
@@ -73,14 +74,21 @@ def segment(
     if given is None and executor is None and not spec.net:  # a network says so itself
         check_device(plan.options.model, plan.options.device)
     if out is None:
-        return result(run(plan, found, executor=executor, model=given))
+        path = file_of(found)
+        before = identity(path, None) if path is not None else {}
+        made = result(run(plan, found, executor=executor, model=given))
+        if path is not None:
+            check_unchanged(before, identity(path, None), path, grown=False)
+        return made
     return _grown(plan, found, place(out), executor=executor, model=given, workers=workers, overwrite=overwrite)
 
 
 def _grown(plan: Plan, image: Image, out: Path, **more: Any) -> Segmentation:
     """The finished result of this job where it is there already, else what a run makes of it."""
+    from functools import partial
+
     from napari_segsuite.engine.run import result, run
-    from napari_segsuite.engine.source import identity_of
+    from napari_segsuite.engine.source import check_image_unchanged, identity_of
     from napari_segsuite.engine.work import is_result_of, tidy
     from napari_segsuite.errors import OutputError
     from napari_segsuite.io import read_segmentation
@@ -92,7 +100,7 @@ def _grown(plan: Plan, image: Image, out: Path, **more: Any) -> Segmentation:
     if is_result_of(out, plan, source):
         tidy(out)
         return read_segmentation(out)
-    return result(run(plan, image, out=out, source=source, **more))
+    return result(run(plan, image, out=out, source=source, unchanged=partial(check_image_unchanged, image, source), **more))
 
 
 def image_of(image: Any, axes: str | None) -> Image:

@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from napari_segsuite.codecs import codec, pieces
@@ -34,7 +34,9 @@ class Labelled:
     at : At
     pieces : Pieces
     filled : int
-        Pixels that were not finite and were replaced by their nearest neighbour.
+        Pixels that were not finite and were replaced.
+    where : mapping
+        First and last-but-one index of these, per axis.
     device : str
         Where the network ran.
     notices : tuple of str
@@ -45,6 +47,7 @@ class Labelled:
     filled: int = 0
     device: str = "cpu"
     notices: tuple[str, ...] = ()
+    where: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 def label(plan: Plan, image: Image, at: At, model: Model | None = None) -> Generator[tuple[int, int], None, Labelled]:
@@ -75,7 +78,7 @@ def label(plan: Plan, image: Image, at: At, model: Model | None = None) -> Gener
     maps: dict[str, Any] = {}
     for done, total, maps in tiles.predict(reader.read, cells.model, model, region, plan.batch):  # noqa: B007
         yield done, total
-    return Labelled(at, decode(plan, spec, at, maps), reader.filled, *told(model))
+    return Labelled(at, decode(plan, spec, at, maps), reader.filled, *told(model), reader.where)
 
 
 def seen(plan: Plan, spec: ModelSpec, at: At, cells: Grids) -> Box:

@@ -87,7 +87,7 @@ def _trial(plan: Plan, image: Image, layout: Layout) -> dict[str, Any]:
         started = time.perf_counter()
         pixels = tiles.padded(Reader(plan, image, frame, own, layout.grids, len(model.spec.channels)).read(tile.seen), multiple)
         answer = model.predict(pixels[None])
-        maps = {head.name: tiles.quantize(head, answer.maps[head.name])[0] for head in model.spec.heads}
+        maps: dict[str, Any] = {name: value[0] for name, value in tiles.answered(model.spec, answer, (1, *pixels.shape)).items()}
         if answer.objects:
             maps["objects"] = answer.objects[0]
         took = time.perf_counter() - started

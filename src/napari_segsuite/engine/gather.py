@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_segsuite._version import __version__
+from napari_segsuite.arrays import FILLED_PX
 from napari_segsuite.engine import pixels
 from napari_segsuite.engine.join import Joined, Seams, join
 from napari_segsuite.engine.plan import Plan
-from napari_segsuite.types import ArrayLike, Class, Image, ModelSpec, Segmentation
+from napari_segsuite.types import AXES, ArrayLike, Class, Image, ModelSpec, Segmentation
 
 if TYPE_CHECKING:
     from napari_segsuite.engine.chunk import Labelled
@@ -44,9 +45,13 @@ class Tally:
         self.things, self.filled, self.device = 0, 0, ""
         self.notices: tuple[str, ...] = ()
         self.seams = Seams()
+        self.where: dict[str, tuple[int, int]] = {}
 
-    def note(self, filled: int, device: str, notices: Sequence[str]) -> None:
+    def note(self, filled: int, device: str, notices: Sequence[str], where: Mapping[str, Sequence[int]] | None = None) -> None:
         """Take in what a worker has to say."""
+        for axis, (start, stop) in (where or {}).items():
+            low, high = self.where.get(axis, (start, stop))
+            self.where[axis] = min(low, start), max(high, stop)
         self.filled += filled
         self.device = device or self.device
         self.notices = tuple(dict.fromkeys((*self.notices, *notices)))
@@ -81,7 +86,8 @@ class Tally:
             name=f"{image.name} {spec.name}",
             provenance={
                 "plan": plan.to_json(), "fingerprint": plan.fingerprint, "limits": [list(pair) for pair in plan.limits], "device": self.device,
-                "filled": self.filled, "notices": [*plan.notices, *self.notices, *_told(self.filled), *pixels.missing(image), *self.seams.warnings()],
+                "filled": self.filled, "notices": [*plan.notices, *self.notices, *_told(self.filled, self.where),
+                            *pixels.missing(image), *self.seams.warnings()],
                 "seconds": round(seconds, 3),
                 "tile": {"size": list(spec.tile), "context": list(spec.context), "multiple": list(spec.multiple)}, "versions": _versions(), **seams,
             },
@@ -110,7 +116,7 @@ class Frames:
 
     def add(self, labelled: Labelled) -> None:
         """Take in a chunk; link its frame if that is now complete, and write all frames whose turn it is."""
-        self.tally.note(labelled.filled, labelled.device, labelled.notices)
+        self.tally.note(labelled.filled, labelled.device, labelled.notices, labelled.where)
         at = labelled.at.frame
         frame = self.open.setdefault(at, _Frame())
         frame.parts.append(labelled)
@@ -168,9 +174,14 @@ def _index(plan: Plan, image: Image, at: tuple[int, ...], box: Sequence[tuple[in
     return tuple(frame[a] if a in frame else slice(*spatial[a]) if a in spatial else 0 for a in image.axes if a != "c")
 
 
-def _told(filled: int) -> list[str]:
+def _told(filled: int, where: Mapping[str, tuple[int, int]]) -> list[str]:
+    """How many pixels had no value, where, and what became of them."""
+    if not filled:
+        return []
     were = "1 pixel was" if filled == 1 else f"{filled} pixels were"
-    return [f"{were} not finite (NaN or infinite) and took the value of the nearest that is, or 0 where there is none"] if filled else []
+    at = ", ".join(f"{axis}={where[axis][0]}:{where[axis][1]}" for axis in AXES if axis in where)
+    stead = f"the nearest value within {FILLED_PX} pixels stands in for them, and where there is none they are dark"
+    return [f"{were} not finite (NaN or infinite), within {at}: {stead}"]
 
 
 def _join(plan: Plan, spec: ModelSpec, tables: Sequence[dict[str, NDArray[Any]]], axes: str) -> dict[str, NDArray[Any]]:

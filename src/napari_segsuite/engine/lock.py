@@ -68,10 +68,15 @@ def held(path: Path, what: Path) -> Iterator[Check]:
         try:
             lock.acquire()
         except Timeout as error:  # before `writing` sees it, since it is an OSError
-            raise _taken(what) from error
+            raise _taken(what, _told(path)) from error
+    holder = _holder(path)
+    with suppress(OSError):  # it is only to be told to others
+        holder.write_text(json.dumps({"host": platform.node(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M")}), encoding="utf-8")
     try:
         yield lambda: None
     finally:
+        with suppress(OSError):
+            holder.unlink(missing_ok=True)
         lock.release()
 
 
@@ -103,6 +108,19 @@ def alone(path: Path) -> Iterator[None]:
             with suppress(OSError):  # before it is released: nobody waits for it, and nobody else may hold it yet
                 beside.unlink(missing_ok=True)
             lock.release()
+
+
+def _holder(path: Path) -> Path:
+    """The file beside a lock that says who holds it; the lock itself is emptied by everybody who tries to get it."""
+    return path.with_name(f"{path.name}.holder")
+
+
+def _told(path: Path) -> dict[str, Any] | None:
+    """Who holds a lock, as far as that is known."""
+    try:
+        return dict(json.loads(_holder(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 class _Lease:
@@ -193,4 +211,5 @@ def _taken(what: Path, holder: dict[str, Any] | None = None) -> OutputError:
 
 
 def _who(holder: dict[str, Any] | None) -> str:
-    return f" ({holder.get('pid')} on {holder.get('host')})" if holder else ""
+    since = f", since {holder['since']}" if holder and "since" in holder else ""
+    return f" ({holder.get('pid')} on {holder.get('host')}{since})" if holder else ""

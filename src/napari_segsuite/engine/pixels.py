@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_segsuite.errors import InputError, SegsuiteError
-from napari_segsuite.io.faults import AGAIN, BROKEN
+from napari_segsuite.io.faults import AGAIN, patiently
 from napari_segsuite.io.place import from_there
 from napari_segsuite.types import Image
 
@@ -27,17 +27,22 @@ def read(image: Image, index: tuple[int | slice, ...]) -> NDArray[Any]:
     Raises
     ------
     InputError
-        What is stored cannot be decoded: a damaged chunk, a file that is gone.
+        What is stored cannot be decoded: a damaged chunk, a file that is gone. Or what computes the pixels fails.
+
+    Notes
+    -----
+    A disk that does not answer for a moment is asked again (`faults.patiently`).
     """
     try:
         with from_there(image.source):
-            return np.asarray(image.data[index])
+            return patiently(lambda: np.asarray(image.data[index]))
     except (SegsuiteError, MemoryError):
         raise
-    except BROKEN as error:
+    except Exception as error:  # the pixels of a dask array come out of the code of others, which raises what it likes
         where = ", ".join(f"{axis}={_told(i)}" for axis, i in zip(image.axes, index, strict=True))
         why = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
-        raise InputError(f"pixels of {image.source or image.name} at {where} cannot be read ({why})", do=AGAIN) from error
+        do = AGAIN if image.source else "What computes this array failed there; try to compute that part by itself."
+        raise InputError(f"pixels of {image.source or image.name} at {where} cannot be read ({why})", do=do) from error
 
 
 def missing(image: Image) -> list[str]:

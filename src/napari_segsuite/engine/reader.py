@@ -39,6 +39,16 @@ class Reader:
         """How many of the own pixels were not finite in a chosen channel."""
         return 0 if self.missing is None else int(np.count_nonzero(self.missing))
 
+    @property
+    def where(self) -> dict[str, list[int]]:
+        """First and last-but-one index of these, per axis of the image; empty where there are none."""
+        if not self.filled or self.missing is None:
+            return {}
+        found = {a: [at, at + 1] for a, at in zip(self.plan.frames, self.frame, strict=True)}
+        for axis, at, (start, _) in zip(self.plan.axes, np.nonzero(self.missing), self.own, strict=True):
+            found[axis] = [start + int(at.min()), start + int(at.max()) + 1]
+        return found
+
     def read(self, box: Box) -> NDArray[np.float32]:
         """Normalised pixels (C, *spatial) of a box on the model's grid."""
         lines = [_line(n, m, a, b) for n, m, (a, b) in zip(self.grids.image, self.grids.model, box, strict=True)]

@@ -54,7 +54,7 @@ def run(plan: Plan, image: Image, *, out: Path | None = None, executor: cf.Execu
     model : Model, optional
         An object to use instead of loading the one that the plan names; only without an executor.
     **more
-        With `out`: ``source``, ``overwrite``, ``version``, ``workers`` and ``check``, see `volume.run_store`.
+        With `out`: ``source``, ``overwrite``, ``version``, ``workers``, ``check`` and ``unchanged``, see `volume.run_store`.
 
     Yields
     ------
@@ -179,7 +179,9 @@ def result(steps: Run, progress: Callable[[Progress], object] | None = None) -> 
         return drained(steps, progress)
     except _worker_died() as error:
         raise SegsuiteError(
-            "the process that computed the segmentation ended unexpectedly", do="It may have run out of memory: choose a smaller batch or chunk."
+            "the process that computed the segmentation ended unexpectedly",
+            do="It may have run out of memory: choose a smaller batch or chunk. Or the script that starts processes lacks "
+            "if __name__ == '__main__': around what it does, so that each of them begins the script anew.",
         ) from error
 
 

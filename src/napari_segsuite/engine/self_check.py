@@ -101,7 +101,8 @@ def _in_one_piece(plan: Plan, image: Image, spec: ModelSpec, at: At, layout: Lay
     pixels = tiles.padded(Reader(plan, image, at.frame, at.box, cells, len(spec.channels)).read(seen), multiple)
     answer = own.predict(pixels[None])
     inner = tuple(slice(a - s, b - s) for (a, b), (s, _) in zip(region, seen, strict=True))
-    maps = {head.name: tiles.quantize(head, answer.maps[head.name])[0][(slice(None), *inner)] for head in spec.heads}
+    whole = tiles.answered(spec, answer, (1, *pixels.shape))
+    maps: dict[str, Any] = {name: value[0][(slice(None), *inner)] for name, value in whole.items()}
     for found in answer.objects:
         maps |= {"objects": instances.moved(found, [s - a for (a, _), (s, _) in zip(region, seen, strict=True)], [b - a for a, b in region])}
     assigned = chunk.assign(plan, spec, at.box, around, maps)

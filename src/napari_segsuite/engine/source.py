@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_segsuite.engine import measure
+from napari_segsuite.errors import InputError
 from napari_segsuite.io.faults import reading
 from napari_segsuite.io.place import exists, from_there, is_remote, place, service
 from napari_segsuite.types import Image
@@ -49,6 +51,38 @@ def _remote_identity(path: Path, scene: int | str | None) -> dict[str, Any]:
     return {"name": path.name, "scene": scene, "bytes": size, "changed": total}
 
 
+def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], source: Path | str, *, grown: bool) -> None:
+    """Refuse to call a result one of an input whose identity is another than when it was begun.
+
+    Parameters
+    ----------
+    before, now : mapping
+    source : Path or str
+    grown : bool
+        Whether chunks of the result lie on disk, which may be of either.
+
+    Raises
+    ------
+    InputError
+    """
+    if before != now:
+        again = "Do it again, with --overwrite," if grown else "Do it again"
+        raise InputError(f"file {source} changed while it was segmented", do=f"{again} when nothing writes to it any more.")
+
+
+def check_image_unchanged(image: Image, before: Mapping[str, Any]) -> None:
+    """The same of an image that a result on disk was made of; pixels in memory are those that it began with."""
+    if not isinstance(image.data, np.ndarray):
+        check_unchanged(before, identity_of(image), image.source or image.name, grown=True)
+
+
+def file_of(image: Image) -> Path | None:
+    """The file or store that the pixels of an image are still read from; None where they are in memory or come from elsewhere."""
+    data = image.data
+    on_disk = not isinstance(data, np.ndarray) and not hasattr(data, "dask") and image.source and exists(place(image.source))
+    return place(image.source) if on_disk else None
+
+
 def identity_of(image: Image) -> dict[str, Any]:
     """What an image is known by: its pixels where they are in memory, else its file.
 
@@ -60,8 +94,8 @@ def identity_of(image: Image) -> dict[str, Any]:
         for at in np.ndindex(*data.shape[:-2]):
             total = zlib.crc32(np.ascontiguousarray(data[at]).data, total)
         return {"pixels": total}
-    if not hasattr(data, "dask") and image.source and exists(place(image.source)):
-        return identity(place(image.source), None)
+    if (path := file_of(image)) is not None:
+        return identity(path, None)
     samples = [np.ascontiguousarray(measure.sample(image, channel)) for channel in range(image.size("c"))]
     return {"sample": [zlib.crc32(sample.data) for sample in samples]}
 

@@ -81,14 +81,14 @@ def _predict(job: Job, own: Model, numbers: Sequence[int]) -> None:
     pixels = np.stack([tiles.padded(r.read(tile.seen), multiple) for r, (_, tile) in zip(readers, places, strict=True)])
     with _PREDICTING:
         answer = own.predict(pixels)
-        maps = {head.name: tiles.quantize(head, answer.maps[head.name]) for head in job.spec.heads}
+        maps = tiles.answered(job.spec, answer, pixels.shape)
     # What there is to say comes before the tiles: whoever finds those does not compute them again, and would never hear of it.
     device, notices = chunk.told(own)
     told = {"device": device, "notices": list(notices)}
     job.work.note(hashlib.sha256(repr(told).encode()).hexdigest()[:16], told)
     for k, (number, (_, tile), reader) in enumerate(zip(numbers, places, readers, strict=True)):
         if reader.filled:
-            job.work.note(f"filled-{number}", {"filled": reader.filled})
+            job.work.note(f"filled-{number}", {"filled": reader.filled, "where": reader.where})
         inner = tuple(slice(a - s, b - s) for (a, b), (s, _) in zip(tile.core, tile.seen, strict=True))
         record = {name: values[k][(slice(None), *inner)] for name, values in maps.items()}
         if answer.objects:

@@ -7,6 +7,7 @@ Therefore every voxel's maps are the same bits whoever computes them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product, takewhile
@@ -19,6 +20,7 @@ from napari_segsuite.arrays import mirror
 from napari_segsuite.codecs import instances
 from napari_segsuite.codecs.centers import EIGHTHS
 from napari_segsuite.codecs.instances import Objects
+from napari_segsuite.errors import ModelError
 from napari_segsuite.types import Head, Model, ModelSpec, Prediction
 
 Box = tuple[tuple[int, int], ...]
@@ -105,10 +107,9 @@ def predict(read: Callable[[Box], NDArray[np.float32]], shape: Sequence[int], mo
         multiple = model.spec.multiple[-len(size) :]
         pixels = np.stack([padded(read(tile.seen), multiple) for tile in together])
         answer = yield from _answers(model, pixels, done, len(todo), maps)
-        for head in model.spec.heads:
-            values = quantize(head, answer.maps[head.name])
+        for name, values in answered(model.spec, answer, pixels.shape).items():
             for tile, value in zip(together, values, strict=True):
-                paste(maps[head.name], value, tile.core, tile.seen, region)
+                paste(maps[name], value, tile.core, tile.seen, region)
         whole += [instances.answered(found, tile.core, tile.seen, shape) for tile, found in zip(together, answer.objects, strict=False)]
         done += len(together)
         yield UNITS * done, UNITS * len(todo), maps | of_region(whole, region) if whole else maps
@@ -137,6 +138,38 @@ def of_region(objects: Sequence[Objects], region: Box) -> dict[str, Any]:
 def at_once(model: Model) -> int:
     """Tiles that a model computes together; several gain nothing on a processor, and take the memory of as many."""
     return int(getattr(model, "batch", 1))
+
+
+def answered(spec: ModelSpec, answer: Prediction, shape: Sequence[int]) -> dict[str, NDArray[Any]]:
+    """The integer maps (N, C, *spatial) in what a model answered about tiles of a `shape` (N, channels, *spatial).
+
+    Raises
+    ------
+    ModelError
+        A map is missing, has another shape, or holds what is no number: rounded, that would be background without a word.
+    """
+    maps: dict[str, NDArray[Any]] = {}
+    for head in spec.heads:
+        value, needed = answer.maps.get(head.name), (shape[0], head.channels, *shape[2:])
+        if value is None or tuple(value.shape) != needed:
+            found = f"a map {head.name!r} of shape {tuple(value.shape)}" if value is not None else f"no map {head.name!r}"
+            raise ModelError(f"model {spec.name!r} answered with {found}", f"a map {head.name!r} of shape {needed}")
+        if not is_finite(value):
+            raise ModelError(
+                f"model {spec.name!r} answered with values that are no numbers (NaN or infinite), in its map {head.name!r}",
+                do="Choose device='cpu' (--device cpu), which computes with more digits, or another model.",
+            )
+        maps[head.name] = quantize(head, value)
+    return maps
+
+
+def is_finite(value: Any) -> bool:
+    """Whether there is no NaN and no infinity among numbers (numpy or torch, on any device); no copy of them is made."""
+    if not math.prod(value.shape):
+        return True
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind != "f" or bool(np.isfinite(value.min()) and np.isfinite(value.max()))  # which a NaN passes on to
+    return not value.is_floating_point() or all(math.isfinite(end) for end in map(float, value.aminmax()))
 
 
 def quantize(head: Head, value: Any) -> NDArray[Any]:

@@ -52,6 +52,7 @@ def run_store(
     version: str | None = None,
     workers: int = 3,
     check: bool = False,
+    unchanged: Callable[[], object] = bool,
 ) -> Run:
     """Segment into an OME-Zarr store.
 
@@ -76,6 +77,8 @@ def run_store(
         How many tasks the executor works on at once; about twice as many are handed out.
     check : bool
         Compute a crop once more in one piece and compare (`self_check`).
+    unchanged : callable
+        Asked before the result is called finished; raises if the input changed meanwhile, and the store stays unfinished.
 
     Yields
     ------
@@ -97,6 +100,7 @@ def run_store(
         job = Job(plan, far, spec, work, store_of(plan, image, out, store.version), model)
         steps = _done(job, image, Pool(hands, 2 * workers), check, 1 if executor is None else 2 * workers)
         job, tally, checked = yield from watched(steps, mine)
+        unchanged()
         _close(job, tally, started, {**({INPUT: source} if source else {}), **checked}, resumed=begun is not None)
     return read_segmentation(out)
 
@@ -214,7 +218,7 @@ def _link(job: Job, image: Image, hands: cf.Executor) -> Generator[Progress, Non
     """Number the segments of all frames, and decide the type of their ids."""
     layout, tally = Layout(job.plan, job.spec), Tally(job.plan, image, job.spec)
     for told in job.work.notes():
-        tally.note(int(told.get("filled", 0)), str(told.get("device", "")), told.get("notices", ()))
+        tally.note(int(told.get("filled", 0)), str(told.get("device", "")), told.get("notices", ()), told.get("where"))
     frames, largest = list(np.ndindex(*layout.frames)), 0
     for k, at in enumerate(frames):
         found = yield from waited(hands.submit(tasks.joined, job, k), _progress("link", k / len(frames), "joining the chunks"))

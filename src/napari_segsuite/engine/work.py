@@ -263,7 +263,7 @@ def _forget(store: Path) -> None:
         for name in names_in(store) - {FOLDER}:
             if (store / name).is_dir():
                 remove(store / name)
-        for name in names_in(store / FOLDER) - {"lock"}:
+        for name in names_in(store / FOLDER) - {"lock", "lock.holder"}:
             remove(store / FOLDER / name)
 
 

@@ -50,7 +50,7 @@ def zoom_of(image: Image, options: Options, spec: ModelSpec, aspect: tuple[float
     -------
     zoom : tuple of float
     notices : list of str
-        That the image is resampled, where it is.
+        That the image is resampled, where it is, or that it cannot be known whether it should.
 
     Raises
     ------
@@ -58,10 +58,20 @@ def zoom_of(image: Image, options: Options, spec: ModelSpec, aspect: tuple[float
         The model does not resample, or not by so much.
     """
     zoom, why = _wished(image, options, spec, aspect)
+    told = _unknown(image, options, spec)
     if not all(np.isfinite(z) and SMALLEST <= z <= LARGEST for z in zoom):
         raise OptionError(f"{why} means resampling {image.name!r} by {_told(zoom)}", f"a factor from {SMALLEST:g} to {LARGEST:g}")
     # A difference of a few percent is inside what models are trained for, and resampling would cost time and sharpness.
-    return ((1.0,) * len(zoom), []) if all(abs(z - 1) < 0.05 for z in zoom) else (zoom, [f"resampled by {_told(zoom)} for {why}"])
+    return ((1.0,) * len(zoom), told) if all(abs(z - 1) < 0.05 for z in zoom) else (zoom, [*told, f"resampled by {_told(zoom)} for {why}"])
+
+
+def _unknown(image: Image, options: Options, spec: ModelSpec) -> list[str]:
+    """What to say where a model is for voxels of a size, and nobody knows that of the image."""
+    if spec.pixel_size_um is None or options.diameter_px is not None or image.pixel_size_um() is not None:
+        return []
+    made = " x ".join(f"{s:g}" for s in spec.pixel_size_um)
+    found = f"the model is made for voxels of {made} um, and the size of these is not known, so they are taken as they are"
+    return [f"{found}; say it with voxel_um (--voxel-um)"]
 
 
 def _wished(image: Image, options: Options, spec: ModelSpec, aspect: tuple[float, ...]) -> tuple[tuple[float, ...], str]:

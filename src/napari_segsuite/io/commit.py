@@ -15,12 +15,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from napari_segsuite.errors import OutputError
-from napari_segsuite.io.faults import writing
+from napari_segsuite.io.faults import patiently, writing
 from napari_segsuite.io.place import exists, is_remote, put_remote, remove, upload
 
 STALE_SECONDS = 86400.0
@@ -110,8 +111,13 @@ def _swap(part: Path, path: Path) -> None:
 def _sync(part: Path) -> None:
     files = [Path(folder) / name for folder, _, names in os.walk(part) for name in names] if part.is_dir() else [part]
     for file in files:
-        with file.open("rb+") as opened:
-            os.fsync(opened.fileno())
+        sync_file(file)
+
+
+def sync_file(path: Path) -> None:
+    """Force the bytes of a file to the disk."""
+    with path.open("rb+") as opened:
+        os.fsync(opened.fileno())
 
 
 def put(path: Path, data: bytes, *, firm: bool = True) -> None:
@@ -119,20 +125,20 @@ def put(path: Path, data: bytes, *, firm: bool = True) -> None:
 
     Unlike with `replacing`, many processes may write into one folder at once, and nothing is looked up in it.
     """
-    if is_remote(path):
-        with writing(path):
-            put_remote(path, data)
-        return
+    with writing(path):
+        patiently(partial(put_remote, path, data) if is_remote(path) else partial(_put, path, data, firm=firm))
+
+
+def _put(path: Path, data: bytes, *, firm: bool) -> None:
     part = path.with_name(f".{path.name}.{uuid4().hex[:12]}")
     try:
-        with writing(path):
-            with part.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-            if firm:
-                sync_folder(path.parent)
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        if firm:
+            sync_folder(path.parent)
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import errno
 import lzma
 import os
+import random
 import shutil
 import struct
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from napari_segsuite.errors import InputError, MissingExtra, OutputError, SegsuiteError
 from napari_segsuite.io.place import from_there, is_folder, is_remote
+
+Result = TypeVar("Result")
 
 BROKEN = (
     ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, MemoryError, NameError, OSError, RuntimeError, SyntaxError,
@@ -25,6 +30,14 @@ AGAIN = "It is truncated or damaged; copy or export it again."
 """What to do with a file that is not whole."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
+PASSING = {
+    getattr(errno, name)
+    for name in ("EIO", "ESTALE", "ETIMEDOUT", "EAGAIN", "ECONNRESET", "ECONNABORTED", "ENETRESET", "EREMOTEIO")
+    if hasattr(errno, name)
+}
+"""What a disk in the network answers while it is looked for, and what may be gone a moment later."""
+TRIES, WAIT_S = 3, 0.1
+"""How often something is tried that fails so, and how long is waited before the second time; twice as long before the third."""
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -76,6 +89,27 @@ def writing(path: Path) -> Iterator[None]:
             yield
     except OSError as error:
         raise told(error, path) from error
+
+
+def patiently(call: Callable[[], Result]) -> Result:
+    """Do something again, a moment later, that failed for a reason that may pass (`PASSING`); the last failure is passed on."""
+    for k in range(TRIES - 1):
+        try:
+            return call()
+        except Exception as error:
+            if not _may_pass(error):
+                raise
+        time.sleep(WAIT_S * 2**k * (1 + random.random()))  # so that workers that failed together do not ask together again
+    return call()
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether an error, or what it was raised from, is one of the system that may pass."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in PASSING:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def told(error: OSError, path: Path) -> OutputError:

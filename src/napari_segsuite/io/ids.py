@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ TOLERANCE = 1e-3
 """How far from a whole number a label stored as a float may be; rounding errors of resaving are far smaller."""
 
 
-def largest(labels: ArrayLike) -> int:
-    """The largest id of an array in memory or on disk; 0 for an empty one.
+def largest(labels: ArrayLike, source: str = "") -> int:
+    """The largest id of an array in memory or on disk, called `source` in errors; 0 for an empty one.
 
     Raises
     ------
@@ -26,14 +27,23 @@ def largest(labels: ArrayLike) -> int:
     if np.dtype(labels.dtype).kind not in "bui":
         raise InputError(f"labels are of type {labels.dtype}", "integers")
     top = 0
-    for _, block in pieces(labels):
+    for region, block in pieces(labels):
         if not block.size:
             continue
         low = int(block.min())
         if low < 0:
-            raise InputError(f"the labels hold a negative id ({low})", "ids from 0 (background) on", "Replace it by 0 if it means 'not labelled'.")
+            raise negative(low, [int(i + part.start) for i, part in zip(np.argwhere(block == low)[0], region, strict=True)], source)
         top = max(top, int(block.max()))
     return top
+
+
+def negative(number: int, at: Sequence[int], source: str = "") -> InputError:
+    """The complaint about an id below 0, which some programs give to what nobody labelled."""
+    return InputError(
+        f"the labels{f' in {source}' if source else ''} hold a negative id ({number} at {tuple(at)})",
+        "ids from 0 (background) on",
+        f"Replace it by 0 if it means 'not labelled'; of a truth, segsuite evaluate leaves such voxels out with --ignore-label {number}.",
+    )
 
 
 def smallest_dtype(top: int) -> np.dtype[Any]:
@@ -58,7 +68,7 @@ def from_pixels(pixels: NDArray[Any], source: str) -> NDArray[Any]:
     if pixels.dtype.kind not in "bui":
         raise InputError(f"file {source} holds values of type {pixels.dtype}", "whole numbers, one per segment")
     if pixels.dtype.kind == "i":
-        top = largest(pixels)
+        top = largest(pixels, source)
         return pixels.astype(smallest_dtype(top))
     return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
 

@@ -11,7 +11,7 @@ from napari_segsuite.errors import InputError, MissingExtra, OutputError
 from napari_segsuite.io import dicom_peek
 from napari_segsuite.io.faults import check_is_there
 from napari_segsuite.io.geometry import stem_of
-from napari_segsuite.io.place import has_metadata, is_remote, names_in, place, service
+from napari_segsuite.io.place import canonical, has_metadata, is_remote, names_in, place, service
 
 MODULES = {
     "tiff": (".tif", ".tiff", ".btf", ".tf8", ".lsm"),
@@ -138,7 +138,8 @@ def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
     if not inputs:
         raise InputError("no input is given", "a file, a folder or a pattern such as 'images/*.tif'")
     found = [path for one in inputs for path in _expand(str(one))]
-    return list(dict.fromkeys(found))
+    # A link to a folder above it makes the same files appear below themselves, under other paths and the same name.
+    return list({(canonical(path), path.name): path for path in reversed(found)}.values())[::-1]
 
 
 def list_folders(inputs: Sequence[str | Path]) -> list[Path]:

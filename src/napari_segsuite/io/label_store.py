@@ -19,7 +19,7 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_segsuite.io import ngff, ome_zarr_write, pyramid
-from napari_segsuite.io.commit import put_attributes
+from napari_segsuite.io.commit import put_attributes, sync_file
 from napari_segsuite.io.faults import writing
 from napari_segsuite.io.ome_zarr import TABLE
 from napari_segsuite.io.place import is_folder, is_remote, make_folder, names_in, remove, store_at
@@ -122,9 +122,19 @@ class LabelStore:
             told = ngff.image_label(segments, segmentation.classes, inside=self.inside, version=self.version)
             scales = ome_zarr_write.scales_of(segmentation, [grid.shape for grid in self.levels], "nearest", self.version)
             ome = {"multiscales": [scales], "image-label": told}
+            self._sync()
             put_attributes(self.path, {**ngff.wrapped(ome, self.version), KEY: segmentation_record(segmentation, table=False)})
         if self.inside:
             ome_zarr_write.register(self.path, self.version)
+
+    def _sync(self) -> None:
+        """Force to the disk what zarr wrote, which forces nothing, before the store is called a result."""
+        if is_remote(self.path):
+            return
+        made = [grid.folder / name for grid in self.levels for name in ("zarr.json", ".zarray", ".zattrs")]
+        for file in (*made, *(self.path / TABLE).rglob("*")):
+            if file.is_file():
+                sync_file(file)
 
 
 def plan_store(path: Path, axes: str, shape: Sequence[int], block: Sequence[int], *, version: str | None = None, dtype: str = "uint32") -> LabelStore:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_segsuite.errors import InputError
 from napari_segsuite.io.faults import reading
@@ -17,6 +18,10 @@ from napari_segsuite.io.inputs import sidecars_of
 from napari_segsuite.io.record import classes_of, segmentation_of
 from napari_segsuite.io.table import read_table, table_of
 from napari_segsuite.types import Image, Segmentation, Table
+
+FEW_GREYS, SHARE_OF_TOP, NEAR_PX = 6, 0.5, 8
+"""Of a mask with soft edges: it has more values than this besides 0, the main one is at least this part of the largest, and so far from it greys lie,
+which in a JPEG is the side of a block."""
 
 
 def read_segmentation(path: Path, module: Any, axes: str | None = None, **scene: int | str) -> Segmentation:
@@ -29,11 +34,43 @@ def read_segmentation(path: Path, module: Any, axes: str | None = None, **scene:
     labels = from_pixels(np.asarray(image.data), str(path))
     if record.get("kind") == "segmentation":
         return replace(segmentation_of(labels, place, record), affine=image.affine)
+    _check_sharp(labels, path)
     run, table = _beside(path)
     fresh = table_of(labels, image.axes, classes_of(run))
     provenance = {name: value for name, value in run.items() if name != "classes"}
     told = {**run, "name": image.name, "provenance": provenance}
     return replace(segmentation_of(labels, place, told, fresh if table is None else _joined(fresh, table)), affine=image.affine)
+
+
+def _check_sharp(labels: NDArray[Any], path: Path) -> None:
+    """Refuse a mask with soft edges, as drawing programs, resampling and JPEG make them: its greys would be taken for objects.
+
+    Of such a mask one value is a third at least of what is not background, and the others lie along its border: none of them
+    fills so much as 3 x 3 pixels, and nearly all lie a few pixels from it.
+
+    Raises
+    ------
+    InputError
+    """
+    if labels.dtype != np.uint8 or labels.ndim < 2:
+        return
+    counts = np.bincount(labels.ravel(), minlength=256)
+    top = int(np.argmax(counts[1:])) + 1
+    greys = np.flatnonzero(counts[1:]) + 1
+    if len(greys) <= FEW_GREYS or counts[top] < counts[1:].sum() / 3 or top < SHARE_OF_TOP * greys[-1]:
+        return
+    from scipy import ndimage
+
+    planes = labels.reshape(-1, *labels.shape[-2:])
+    plane = planes[int(np.argmax([np.count_nonzero(p == top) for p in planes]))]
+    soft = (plane > 0) & (plane != top)
+    flat = soft & (ndimage.minimum_filter(plane, 3) == ndimage.maximum_filter(plane, 3))
+    near = ndimage.distance_transform_cdt(plane != top, "chessboard") <= NEAR_PX
+    if soft.any() and flat.sum() <= 0.02 * soft.sum() and (soft & near).sum() >= 0.95 * soft.sum():
+        found = f"the labels in {path} look like a mask with soft edges: {len(greys) - 1} greys lie along the border of {top}"
+        raise InputError(
+            found, "one number per object, with sharp edges", "Draw or export it without smoothing and not as JPEG, or threshold it first."
+        )
 
 
 def _beside(path: Path) -> tuple[dict[str, Any], Table | None]:

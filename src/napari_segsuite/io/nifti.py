@@ -120,8 +120,24 @@ def _opened(path: Path) -> tuple[Any, dict[str, Any]]:
         pair = path.suffix.lower() in _PAIR
         kinds: Any = {348: (Nifti1Header, Nifti1PairHeader), 540: (Nifti2Header, Nifti2PairHeader)}
         header = kinds[len(start)][pair](start)
+        _check_sizes(kinds[len(start)][pair](start, check=False), header, path)
         after = b"" if pair else _read(file, min(max(int(header.get_data_offset()) - len(start), 0), RECORD_BYTES))
     return header, _record_in(after, header.endianness, path)
+
+
+def _check_sizes(stored: Any, header: Any, path: Path) -> None:
+    """Notice sizes of 0, of which nibabel makes 1 without a word; where all are, and nothing else says where samples lie, they are not known."""
+    if int(stored["sform_code"]) > 0:
+        return
+    sizes = [float(v) for v in stored["pixdim"][1 : 1 + min(max(int(stored["dim"][0]), 0), 3)]]
+    if any(sizes) == all(sizes):
+        if not any(sizes) and int(stored["qform_code"]) <= 0:
+            header["xyzt_units"] = int(header["xyzt_units"]) & 56  # without the unit of length
+            return
+        if all(sizes):
+            return
+    told = " x ".join(f"{v:g}" for v in sizes)
+    raise InputError(f"the samples of {path} have the size {told} (x, y, z)", "sizes that are not 0", "Repair its header, or export it again.")
 
 
 def _record_in(extensions: bytes, order: str, path: Path) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def _checked(image: Image, record: dict[str, Any], path: Path) -> Any:
     if record.get("kind") == "segmentation" and isinstance(labels, zarr.Array):
         check_complete(labels, path)
     if np.dtype(labels.dtype).kind == "i":
-        largest(labels)  # complains about negative ids
+        largest(labels, str(path))  # complains about negative ids
     return labels if np.dtype(labels.dtype).kind in "iu" else from_pixels(np.asarray(labels), str(path))
 
 

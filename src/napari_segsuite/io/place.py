@@ -58,7 +58,8 @@ def place(where: str | os.PathLike[str]) -> Path:
     found = _URL.fullmatch(where)
     if found is None:
         if _TYPED.match(where):
-            raise InputError(f"{where!r} looks like a URL with a slash too few", f"{where.replace(':/', '://', 1)}, or a path without ':/'")
+            meant = where.replace(":/", ":///" if where.lower().startswith(("file:", "local:")) else "://", 1)
+            raise InputError(f"{where!r} looks like a URL with a slash too few", f"{meant}, or a path without ':/'")
         return Path(where)
     if found["protocol"].lower() in ("file", "local"):
         from urllib.request import url2pathname

@@ -19,6 +19,7 @@ from napari_segsuite.errors import InputError, OutputError
 from napari_segsuite.io.blocks import Region, pieces
 from napari_segsuite.io.commit import replacing
 from napari_segsuite.io.faults import reading
+from napari_segsuite.io.ids import negative
 from napari_segsuite.types import ArrayLike, Class, Table
 
 _INTEGERS = ("id", "class_id", "size", "bbox_")
@@ -75,6 +76,11 @@ def table_of(labels: ArrayLike, axes: str, classes: Sequence[Class], class_of: M
     table
         One row per id that occurs, ordered by id. ``score`` is 1, ``status`` is empty.
 
+    Raises
+    ------
+    InputError
+        An id is negative.
+
     Examples
     --------
     >>> table = table_of(np.array([[0, 7, 7], [0, 0, 7]]), "yx", [Class(1, "cell")])
@@ -82,6 +88,8 @@ def table_of(labels: ArrayLike, axes: str, classes: Sequence[Class], class_of: M
     {'id': [7], 'size': [3], 'bbox_x0': [1], 'bbox_x1': [3], 'centroid_x': [1.6666666666666667]}
     """
     ids, rows = _merged([_measured(block, region) for region, block in pieces(labels)], len(axes))
+    if len(ids) and ids[0] < 0:
+        raise negative(int(ids[0]), rows["low"][0].tolist())
     class_id = _classes_of(ids, classes, class_of or {})
     table: dict[str, NDArray[Any]] = {"id": ids, "class_id": class_id, "score": np.ones(len(ids)), "size": rows["size"]}
     for k, a in enumerate(axes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from math import prod
 from pathlib import Path
@@ -21,6 +22,9 @@ MOST_FROM_ONE_BYTE = {1: 1, 5: 4096, 8: 1100, 32946: 1100, 32773: 128}
 """How many bytes one stored byte can become, per compression scheme; others: `MOST`."""
 
 MOST = 50_000
+
+MOST_PAGES = 2**18
+"""All pages are looked at before the first pixel is read; with more than these that takes minutes."""
 
 _TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Bytes of one value, per type of a tag."""
@@ -57,13 +61,16 @@ def check_chain(path: Path) -> None:
     Raises
     ------
     InputError
-        The file is no TIFF, or the chain or a tag of the first page leads beyond its end, or the chain in a circle.
+        The file is no TIFF, it has too many pages, or the chain or a tag of the first page leads beyond its end, or the chain in a circle.
     """
     with path.open("rb") as opened:
         file = _Bytes(opened, path)
         at = file.number(8 if file.big else 4, "o", 0)
         seen: set[int] = set()
         while at:
+            if len(seen) >= MOST_PAGES:
+                found = f"file {path} has more than {MOST_PAGES} pages, which takes too long to look through"
+                raise InputError(found, "fewer", "Convert it to OME-Zarr with the program that wrote it, or split it.")
             if at in seen:
                 raise InputError(f"the pages of file {path} point in a circle after page {len(seen)}", do=AGAIN)
             n, page = file.number(at, "n", len(seen)), len(seen)
@@ -114,13 +121,29 @@ def check_series(tif: TiffFile, series: TiffPageSeries, path: Path) -> None:
 
 
 def _check_description(tif: TiffFile, series: TiffPageSeries, path: Path) -> None:
-    """Notice when tifffile gave up on a description and took the bare pages instead."""
-    declared = int((tif.imagej_metadata or {}).get("images", 1)) if tif.is_imagej else 1
-    if tif.is_imagej and series.kind != "imagej" and declared > len(tif.pages):
-        found = f"ImageJ's description in file {path} declares {declared} planes, and {len(tif.pages)} are there"
-        raise InputError(found, do=AGAIN)
+    """Notice when a description and the pages contradict each other, of which tifffile believes the one or the other without a word."""
+    pages = len(tif.pages)
+    shape = " x ".join(map(str, series.keyframe.shape))
     if tif.is_ome and series.kind != "ome":
-        raise InputError(f"the OME-XML of file {path} does not fit its {len(tif.pages)} pages", do=AGAIN)
+        declared = dict(re.findall(r'\bSize([XYZCT])="(\d+)"', tif.ome_metadata or ""))
+        told = ", ".join(f"{declared[a]} {a.lower()}" for a in "TCZYX" if a in declared)
+        raise InputError(f"the OME-XML of file {path} ({told}) does not fit its {pages} pages (of {shape})", do=AGAIN)
+    if series.kind not in ("ome", "imagej"):
+        images = int((tif.imagej_metadata or {}).get("images", 1)) if tif.is_imagej else 1
+        if images > pages:
+            raise InputError(f"ImageJ's description in file {path} declares {images} planes, and {pages} are there", do=AGAIN)
+        return
+    # Of several images the planes of all count; files of a set have theirs elsewhere too, and ImageJ describes more than 4 GB by one page.
+    planes = sum(prod(one.shape) // max(prod(one.keyframe.shape), 1) for one in tif.series)
+    elsewhere = any(page is not None and page.parent is not tif for page in (series.pages[0], series.pages[-1]))
+    extra = planes < pages and tif.pages[-1].aspage().shape == series.keyframe.shape
+    lacking = planes > pages and series.kind == "imagej" and pages > 1
+    if not elsewhere and (extra or lacking):
+        who = "the OME-XML of" if series.kind == "ome" else "ImageJ's description in"
+        found = (
+            f"{who} file {path} describes {planes} planes (axes {series.axes}, shape {series.shape}), and the file holds {pages} pages (of {shape})"
+        )
+        raise InputError(found, "as many of each", "Export it again, or correct its description, which is the first page's tag ImageDescription.")
 
 
 def check_end(end: int, size: int, page: int, path: Path) -> None:

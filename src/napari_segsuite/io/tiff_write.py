@@ -74,7 +74,8 @@ def _planes(data: ArrayLike, order: tuple[int, ...], dtype: np.dtype[Any], plane
         key: list[Any] = [slice(None)] * len(order)
         for axis, at in zip(outer, index, strict=True):
             key[axis] = at
-        plane = np.asarray(data[tuple(key)]).astype(dtype, copy=False)
+        # The view gives one name to types that C has several names for, which tifffile takes for several types.
+        plane = np.asarray(data[tuple(key)]).astype(dtype, copy=False).view(dtype)
         yield np.ascontiguousarray(plane.transpose([kept.index(i) for i in order[-plane_axes:]]))
 
 

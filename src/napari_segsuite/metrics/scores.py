@@ -13,6 +13,7 @@ from napari_segsuite.errors import InputError
 from napari_segsuite.metrics.objects import Matching, join, matching, matching_by_class
 from napari_segsuite.metrics.table import Overlap, check_shapes, overlap, overlap_blocks
 from napari_segsuite.metrics.voxels import Partition, Region, foreground, partition, regions_by_class
+from napari_segsuite.sizes import voxels_apart
 from napari_segsuite.types import ArrayLike, Segmentation
 
 Labels: TypeAlias = ArrayLike | Segmentation
@@ -167,7 +168,7 @@ def evaluate(
     Raises
     ------
     InputError
-        The numbers of images or their shapes differ, an id is negative, or a value is not a whole number.
+        The numbers of images, their shapes or the known sizes of their voxels differ, an id is negative, or a value is not a whole number.
 
     Examples
     --------
@@ -213,6 +214,9 @@ def _frames(pred: Labels, true: Labels, ignore: int | None, pred_classes: _Named
     axes = next((s.axes for s in (true, pred) if isinstance(s, Segmentation)), "")
     found, wanted = _array(pred), _array(true)
     check_shapes(wanted, found)
+    if isinstance(pred, Segmentation) and isinstance(true, Segmentation) and (apart := voxels_apart(pred, true)):
+        do = "Check that they belong together, and correct the one that is wrong (segsuite convert --voxel-um)."
+        raise InputError(f"the voxels of the prediction and of the truth differ: {apart}", "labels on one grid", do)
     if "t" not in axes:
         yield replace(_score(_table(wanted, found, ignore), pred_classes, true_classes), name=name)
         return

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_segsuite.errors import InputError
+from napari_segsuite.sizes import lengths_apart
 from napari_segsuite.types import ArrayLike
 
 Ids = NDArray[np.uint64]
@@ -155,7 +156,8 @@ def overlap_blocks(true: ArrayLike, pred: ArrayLike, *, block: Sequence[int] | N
 def check_shapes(true: ArrayLike, pred: ArrayLike) -> None:
     """Refuse two arrays that do not cover the same voxels."""
     if tuple(true.shape) != tuple(pred.shape):
-        raise InputError(f"the prediction has shape {tuple(pred.shape)} and the truth {tuple(true.shape)}", "the same shape")
+        found = f"the prediction has shape {tuple(pred.shape)} and the truth {tuple(true.shape)}"
+        raise InputError(found, "the same shape", lengths_apart(true.shape, pred.shape))
 
 
 def _overlap(true: Any, pred: Any, ignore: int | None, corner: tuple[int, ...]) -> Overlap:

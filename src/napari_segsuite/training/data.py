@@ -19,6 +19,7 @@ from napari_segsuite.io import check_is_image, read, read_segmentation
 from napari_segsuite.io.place import place
 from napari_segsuite.io.table import table_of
 from napari_segsuite.pairing import pairs, stem
+from napari_segsuite.sizes import lengths_apart, voxels_apart
 from napari_segsuite.training import classes as kinds
 from napari_segsuite.training import scattered
 from napari_segsuite.training.options import TrainOptions
@@ -215,8 +216,11 @@ def _labels(path: Path, image: Image, axes: str | None) -> Segmentation:
         raise InputError(
             f"labels {path} have shape {labels.shape}, and their image {image.source} has {needed} (axes {own})",
             "the same shape",
-            "Check that they belong together, and what their axes are (--axes).",
+            f"{lengths_apart(labels.shape, needed)} Check that they belong together, and what their axes are (--axes).".strip(),
         )
+    if apart := voxels_apart(found, image):
+        do = "Check that they belong together, and correct the one that is wrong (segsuite convert --voxel-um)."
+        raise InputError(f"the voxels of labels {path} and of their image {image.source} differ: {apart}", "labels on the grid of the image", do)
     return replace(found, labels=labels, axes=own, name=str(path))
 
 

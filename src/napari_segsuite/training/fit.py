@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from napari_segsuite.models.torch_model import precision_of
-from napari_segsuite.training import losses
+from napari_segsuite.training import checkpoint, losses
 from napari_segsuite.training.samples import Crops
 from napari_segsuite.types import Head
 
@@ -88,7 +87,7 @@ def fit(
         ``crops(count, start)`` gives the data set of a run of `count` crops without its first `start` ones.
     schedule : Schedule
     folder : Path
-        Gets ``checkpoint.pt`` (tensors and numbers only), ``log.jsonl`` and ``schedule.json``.
+        Gets ``checkpoint.pt`` (tensors and numbers only) and the one before it, ``log.jsonl`` and ``schedule.json``.
     heads : sequence of Head
         What is compared with the crops' maps (`losses.losses`).
     device : str
@@ -107,7 +106,7 @@ def fit(
     net.to(device).to(memory_format=layout).train()
     average = Average(net, schedule.averaging)
     optimizer = torch.optim.AdamW(_groups(net, schedule.weight_decay), lr=schedule.rate, betas=(0.9, 0.99))
-    step = _resume(folder / "checkpoint.pt", net, average, optimizer)
+    step = _resume(folder, net, average, optimizer)
     data = crops(schedule.steps * schedule.batch, step * schedule.batch)
     loader = DataLoader(data, schedule.batch, num_workers=workers, prefetch_factor=4 if workers else None)
     started, bad = time.perf_counter(), 0
@@ -123,7 +122,7 @@ def fit(
             average.update(net, step)
             step += 1
             if step % schedule.checkpoint == 0 or step == schedule.steps:
-                _save(folder, {"step": step, "net": net.state_dict(), "average": average.state, "optimizer": optimizer.state_dict()})
+                checkpoint.save(folder, {"step": step, "net": net.state_dict(), "average": average.state, "optimizer": optimizer.state_dict()})
             done = Progress(step, parts, time.perf_counter() - started)
             log.write(json.dumps(asdict(done)) + "\n")
             log.flush()
@@ -210,29 +209,10 @@ def _groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
 
 
-def _save(folder: Path, state: Mapping[str, Any]) -> None:
-    """Replace the checkpoint only when the new one is safely on disk."""
-    part = folder / "checkpoint.pt.part"
-    try:
-        with part.open("wb") as file:
-            torch.save(dict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
-    except RuntimeError as error:
-        part.unlink(missing_ok=True)
-        if isinstance(error.__context__, KeyboardInterrupt):  # torch closes its archive, fails at that, and hides what had stopped it
-            raise error.__context__ from None
-        raise
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    part.replace(folder / "checkpoint.pt")
-
-
-def _resume(path: Path, net: nn.Module, average: Average, optimizer: torch.optim.Optimizer) -> int:
-    if not path.exists():
+def _resume(folder: Path, net: nn.Module, average: Average, optimizer: torch.optim.Optimizer) -> int:
+    state = checkpoint.load(folder)
+    if state is None:
         return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
     net.load_state_dict(state["net"])
     average.state = {name: value.to(next(net.parameters()).device) for name, value in state["average"].items()}
     optimizer.load_state_dict(state["optimizer"])

@@ -19,7 +19,7 @@ from napari_segsuite.io.faults import writing
 from napari_segsuite.models.families import FAMILIES
 from napari_segsuite.models.folder import save, stored
 from napari_segsuite.models.torch_model import TorchModel, pick_device
-from napari_segsuite.training import record
+from napari_segsuite.training import checkpoint, record
 from napari_segsuite.training.appraise import Remembering, appraise, figures, tune, words
 from napari_segsuite.training.augment import Augmentation
 from napari_segsuite.training.card import card, trained_on
@@ -161,7 +161,7 @@ def _fitted(options: TrainOptions, made: Design, train: Sequence[Sample], folder
     crops = _crops(options, made, train, schedule)
     steps = fit(made.net, crops, schedule, folder, made.spec.heads, str(device), workers, layout)
     try:
-        with writing(folder / "checkpoint.pt"):
+        with writing(folder / checkpoint.LAST):
             for done in steps:
                 loss = sum(done.parts.values())
                 yield Progress(done.step, schedule.steps, f"step {done.step} of {schedule.steps}, loss {loss:.3f}")
@@ -172,7 +172,7 @@ def _fitted(options: TrainOptions, made: Design, train: Sequence[Sample], folder
     finally:
         steps.close()
     yield Progress(schedule.steps, schedule.steps, "averaging")
-    state = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)["average"]
+    state = (checkpoint.load(folder) or {})["average"]
     made.net.load_state_dict({name: stored(v).to(v.dtype) for name, v in state.items()})
     last, count = schedule.steps * schedule.batch, SETTLE * schedule.batch
     after = crops(last + count, last)
@@ -223,5 +223,5 @@ def _finished(
     record.write_text(out / "card.md", card(model.spec, options, told, objects.count, weights, made.notices))
     with writing(out / "model.json"):
         save(model.spec, state, out)
-        (out / record.FOLDER / "checkpoint.pt").unlink(missing_ok=True)
+        checkpoint.remove(out / record.FOLDER)
     return replace(_there(out, told), fresh=True)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,14 +61,16 @@ class Growth:
         """Do it, in a thread; `before` is set when the run before this has let go of what it wrote."""
         from napari_segsuite import io
         from napari_segsuite.engine.run import Progress, run  # brings parts of scipy along that opening the dock need not wait for
-        from napari_segsuite.engine.source import identity_of
+        from napari_segsuite.engine.source import check_image_unchanged, identity_of
 
         while before is not None and not before.wait(0.1):
             yield Progress(0, 1, "waiting for the stopped run to end")
         yield Progress(0, 1, "looking at the image")
         source = identity_of(self.image)
+        unchanged = partial(check_image_unchanged, self.image, source)
         with child.executor() as executor:
-            found = yield from self._watched(run(self.plan, self.image, out=self.path, executor=executor, source=source, workers=1))
+            steps = run(self.plan, self.image, out=self.path, executor=executor, source=source, workers=1, unchanged=unchanged)
+            found = yield from self._watched(steps)
         self.levels = _shown(io.read(self.path).levels)
         return found
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import stat
+import unicodedata
 import urllib.error
 import urllib.request
 import zipfile
@@ -139,7 +140,7 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
         mode = member.external_attr >> 16
         if "\\" in member.orig_filename or (mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG)):
             raise ModelError(f"{path} holds {member.orig_filename!r}, which is a link or no ordinary file", "regular files only")
-        name = safe_name(member.orig_filename, str(path)).casefold()
+        name = unicodedata.normalize("NFC", safe_name(member.orig_filename, str(path))).casefold()
         if name in seen:
             raise ModelError(f"{path} holds both {seen[name]!r} and {member.filename!r}", "names that differ on every system")
         seen[name] = member.filename
