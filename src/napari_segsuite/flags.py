@@ -55,8 +55,13 @@ def add_reading(parser: Any) -> None:
 
 def reading_of(args: argparse.Namespace) -> dict[str, Any]:
     """Collect them, as `io.read` takes them."""
-    scene = int(args.scene) if args.scene and args.scene.isdecimal() else args.scene
-    return {"axes": args.axes, "scene": scene, "files": args.files, "voxel_um": args.voxel_um}
+    return {"axes": args.axes, "scene": scene_of(args), "files": args.files, "voxel_um": args.voxel_um}
+
+
+def scene_of(args: argparse.Namespace) -> int | str | None:
+    """The image that is meant, as `io.read` takes it."""
+    scene: str | None = args.scene
+    return int(scene) if scene and scene.isdecimal() else scene
 
 
 def _flag(hint: Any, unit: str) -> dict[str, Any]:
