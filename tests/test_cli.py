@@ -441,11 +441,13 @@ def test_an_output_that_is_nearly_a_file_is_asked_about(tmp_path: Path, capsys: 
         cli.main(["segment", str(image), "--model", "otsu", "--out", str(tmp_path / "q.nii.gzz")])
     assert stop.value.code == 2
     assert "ends nearly like .nii.gz" in capsys.readouterr().err
-    for words in (["segment", image, "--out"], ["train", "--images", "i", "--labels", "l", "--out"], ["export", image, "--format", "voc", "--out"]):
+    written, train = "of a kind that is not written", ["train", "--images", "i", "--labels", "l", "--out"]
+    asked = ((["segment", image, "--out"], written), (["export", image, "--format", "voc", "--out"], written), (train, "and a folder is needed"))
+    for words, why in asked:
         with pytest.raises(SystemExit) as stop:
             cli.main([*map(str, words), str(tmp_path / "x.foo")])
         assert stop.value.code == 2
-        assert f"x.foo' ends in .foo like a file of a kind that is not written; for a folder write '{tmp_path / 'x.foo'}/'" in capsys.readouterr().err
+        assert f"x.foo' ends in .foo like a file {why}; for a folder write '{tmp_path / 'x.foo'}/'" in capsys.readouterr().err
     assert cli.main(["export", str(image), "--format", "geojson", "--out", str(tmp_path / "x.json")]) == 1
     assert "x.json does not end in .geojson" in capsys.readouterr().err
     assert {p.name for p in tmp_path.iterdir()} == {"a.tif"}

@@ -15,7 +15,7 @@ from napari_segsuite.annotations.checks import name_of
 from napari_segsuite.annotations.items import CROWD
 from napari_segsuite.engine.lock import alone
 from napari_segsuite.errors import InputError, OutputError
-from napari_segsuite.flags import folder, named, scene_of, where
+from napari_segsuite.flags import check_folder, folder, named, scene_of, where
 from napari_segsuite.io import list_inputs, read_segmentation, write_result
 from napari_segsuite.io.faults import check_is_there, writing
 from napari_segsuite.pairing import results, stem
@@ -126,7 +126,8 @@ def import_all(
             crowds = int((np.asarray(found.segments["status"]) == CROWD).sum())
             if crowds and not keep_crowds:
                 found = _without_crowds(found)
-                notes.append(f"{crowds} groups of objects, which are background now (--keep-crowds keeps them)")
+                several = "1 group of objects, which is" if crowds == 1 else f"{crowds} groups of objects, which are"
+                notes.append(f"{several} background now (--keep-crowds keeps them)")
             yield write_result(found, out, name_of(item.file_name, str(source)), overwrite=overwrite)["labels"], notes
 
 
@@ -159,7 +160,9 @@ def add_import(command: Any) -> None:
 def _target(text: str) -> Path:
     """A file of one of the formats, or a folder."""
     path = named(text)
-    return path if path.suffix.lower() in {f.suffix for f in FORMATS.values()} else folder(text)
+    if path.suffix.lower() not in {f.suffix for f in FORMATS.values()}:
+        check_folder(path, text)
+    return path
 
 
 def _export(args: argparse.Namespace) -> int:

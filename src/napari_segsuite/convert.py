@@ -113,7 +113,7 @@ def convert_all(source: Path, target: Path, suffix: str = "", *, scene: int | st
     OptionError
         There are several images and one output.
     """
-    found = [Source(source, scene)] if wishes.get("files") else sources_in(source, scene)
+    found = [Source(source, scene)] if wishes.get("files") else sources_in(source, scene, labels=True)
     if not suffix and len(found) > 1:
         raise OptionError(f"there are {len(found)} images in {source} and one output, {target}", "a folder as OUT, and its files with --format")
     for one in found:

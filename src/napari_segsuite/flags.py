@@ -95,7 +95,7 @@ def output(text: str) -> Path:
     if module_of(path) is None and not _is_folder(path, text) and (meant := _nearly("".join(path.suffixes[-2:]), known)):
         raise argparse.ArgumentTypeError(f"{text!r} ends nearly like {meant}; for a folder of this name write '{text}/'")
     if module_of(path) is None:
-        _check_folder(path, text)
+        check_folder(path, text)
     if module_of(path) not in (None, "ome_zarr") and text.endswith(("/", "\\")):
         raise argparse.ArgumentTypeError(f"{text!r} ends like a folder and like a file")
     return path
@@ -104,7 +104,7 @@ def output(text: str) -> Path:
 def folder(text: str) -> Path:
     """A path of a folder: not one that ends like a file, unless a slash says that it is meant."""
     path = named(text)
-    _check_folder(path, text)
+    check_folder(path, text, "and a folder is needed")
     return path
 
 
@@ -115,9 +115,10 @@ def named(text: str) -> Path:
     return where(text)
 
 
-def _check_folder(path: Path, text: str) -> None:
+def check_folder(path: Path, text: str, why: str = "of a kind that is not written") -> None:
+    """Complain of a path that ends like a file, unless a slash or a folder that is there says that it is none."""
     if _ENDING.fullmatch(path.suffix) and not _is_folder(path, text):
-        raise argparse.ArgumentTypeError(f"{text!r} ends in {path.suffix} like a file of a kind that is not written; for a folder write '{text}/'")
+        raise argparse.ArgumentTypeError(f"{text!r} ends in {path.suffix} like a file {why}; for a folder write '{text}/'")
 
 
 def _is_folder(path: Path, text: str) -> bool:
