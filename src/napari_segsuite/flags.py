@@ -140,10 +140,12 @@ def in_flags(text: str) -> str:
 
     >>> in_flags("Choose stack='slices', or channels=('DAPI',).")
     'Choose --stack slices, or --channels DAPI.'
+    >>> in_flags("Choose one, as scene=0 (--scene 0).")
+    'Choose one, as --scene 0.'
     """
     names = "|".join([*(f.name for f in fields(Options)), "files", "voxel_um"])
     value = r"'[^']*'|\([^()]*\)|[\w.]+"
-    told = re.sub(rf"\b(?:{names})=(?:{value}) \((--[^()]*)\)", r"\1", text)  # which says both
+    told = re.sub(rf"\b(?:{names}|axes|scene)=(?:{value}) \((--[^()]*)\)", r"\1", text)  # which says both
     told = re.sub(rf"\b({names})=({value})", lambda m: _flagged(m[1], m[2].strip("()")), told)
     return re.sub(rf"\b(?:{names})\b", lambda m: f"--{m[0].replace('_', '-')}" if "_" in m[0] else m[0], told)
 
