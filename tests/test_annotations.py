@@ -147,7 +147,7 @@ def test_a_data_set_of_others_comes_in_as_labels(tmp_path: Path, segsuite: Segsu
     told = segsuite("import", str(tmp_path / "d.json"), "--out", str(tmp_path / "labels"))
     assert told.code == 0
     assert "1 pixels belong to several objects" in told.out
-    assert "1 groups of objects, which are background now" in told.out
+    assert "1 group of objects, which is background now" in told.out
     one, two = (read_segmentation(tmp_path / f"labels/{name}_labels.tif") for name in ("one", "two"))
     expected = np.zeros((6, 10), int)
     expected[1:4, 1:4] = expected[1:3, 6:8] = 1

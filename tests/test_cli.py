@@ -141,6 +141,21 @@ def test_axes_and_scene_say_what_a_file_does_not(segsuite: Segsuite, folder: Pat
     assert read_segmentation(folder / "results" / "two_wide_labels.tif").labels.shape == (24, 32)
 
 
+def test_info_names_channels_and_counts_one(segsuite: Segsuite, folder: Path) -> None:
+    write(Image((np.stack([cells()] * 2),), "cyx", (1.0,) * 3, ("pixel",) * 3, (0.0,) * 3, ("DAPI", "GFP")), "two.tif")
+    assert "  channels: DAPI, GFP\n" in segsuite("info", "two.tif").out
+    one = cells()
+    one[12:] = 100
+    write(segment(one, model="otsu"), "one.tif")
+    assert "  1 segment\n" in segsuite("info", "one.tif").out
+
+
+def test_a_picture_that_is_packed_with_a_loss_is_told(segsuite: Segsuite, folder: Path) -> None:
+    write(as_image(cells().clip(0, 255).astype(np.uint8)), "a.png")
+    assert "lost: the exact values of its pixels, since .jpg packs them with a loss" in segsuite("convert", "a.png", "a.jpg").out
+    assert "exact values" not in segsuite("convert", "a.png", "b.tif").out
+
+
 # What is said
 
 
@@ -375,6 +390,7 @@ def test_an_unknown_model_is_named_with_those_there_are(segsuite: Segsuite, fold
         assert (told.code, told.out) == (1, "")
         assert told.err.startswith("segsuite: There is no model 'nope'. Needed: one of ")
         assert "otsu" in told.err
+    assert segsuite("models", "show", "Nucleii").err.endswith("Did you mean 'nuclei'?\n")
     assert not (folder / "results").exists()
 
 
@@ -425,11 +441,13 @@ def test_an_output_that_is_nearly_a_file_is_asked_about(tmp_path: Path, capsys: 
         cli.main(["segment", str(image), "--model", "otsu", "--out", str(tmp_path / "q.nii.gzz")])
     assert stop.value.code == 2
     assert "ends nearly like .nii.gz" in capsys.readouterr().err
-    for words in (["segment", image, "--out"], ["train", "--images", "i", "--labels", "l", "--out"], ["export", image, "--format", "voc", "--out"]):
+    written, train = "of a kind that is not written", ["train", "--images", "i", "--labels", "l", "--out"]
+    asked = ((["segment", image, "--out"], written), (["export", image, "--format", "voc", "--out"], written), (train, "and a folder is needed"))
+    for words, why in asked:
         with pytest.raises(SystemExit) as stop:
             cli.main([*map(str, words), str(tmp_path / "x.foo")])
         assert stop.value.code == 2
-        assert f"x.foo' ends in .foo like a file of a kind that is not written; for a folder write '{tmp_path / 'x.foo'}/'" in capsys.readouterr().err
+        assert f"x.foo' ends in .foo like a file {why}; for a folder write '{tmp_path / 'x.foo'}/'" in capsys.readouterr().err
     assert cli.main(["export", str(image), "--format", "geojson", "--out", str(tmp_path / "x.json")]) == 1
     assert "x.json does not end in .geojson" in capsys.readouterr().err
     assert {p.name for p in tmp_path.iterdir()} == {"a.tif"}

@@ -123,7 +123,7 @@ def test_other_voxel_sizes_leave_directions_and_the_first_voxel(a: str, segsuite
     assert theirs.GetSpacing() == pytest.approx((2, 1, 5))
     assert theirs.GetOrigin() == pytest.approx((-90, 126, -72))
     out = ["--model", "otsu", "--out", tmp_path / "out", "--stack", "volume", "--voxel-um", "5000,1000,2000"]
-    assert "note: its voxels are taken as 5 x 1 x 2 millimeter" in segsuite("segment", source, *out).out
+    assert "note: its voxels are taken as 5 x 1 x 2 millimeter, as --voxel-um says" in segsuite("segment", source, *out).out
     unsized = sized(image(affine=AFFINE, units=("pixel",) * 3), (1.0,))
     assert unsized.affine is not None
     assert np.linalg.solve(unsized.affine, [0, 0, 0, 1]) == pytest.approx(np.linalg.solve(AFFINE, [0, 0, 0, 1]))  # the same voxel

@@ -119,6 +119,23 @@ def test_info_lists_several_images(segsuite: Segsuite, tmp_path: Path, kind: str
     assert [one["name"] for one in json.loads(segsuite("info", path, "--json").out)["images"]] == ["left", "right"]
 
 
+def test_labels_of_others_are_compared_and_exported_too(segsuite: Segsuite, tmp_path: Path) -> None:
+    """Whatever reading complains of can be said to every command that reads."""
+    labels = np.zeros((4, 6, 7), np.uint8)
+    labels[:, 1:3, 1:3], labels[:, 4, 4] = 1, 2
+    tifffile.imwrite(tmp_path / "a.tif", labels, photometric="minisblack", metadata=None)
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["raw"], file["labels"] = labels * 9, labels
+    told = segsuite("evaluate", tmp_path / "a.tif", tmp_path / "a.tif")
+    assert (told.code, "--axes zyx" in told.err) == (1, True)
+    told = segsuite("evaluate", tmp_path / "a.tif", tmp_path / "b.h5", "--axes", "zyx", "--scene", "labels", "--json")
+    assert (told.code, json.loads(told.out)["ap"]["0.95"]) == (0, 1.0)
+    for source, more in (("a.tif", []), ("b.h5", ["--scene", "labels"])):
+        told = segsuite("export", tmp_path / source, "--format", "csv", "--out", tmp_path / f"{source}.csv", "--axes", "zyx", *more)
+        assert (told.code, told.err) == (0, "")
+        assert len((tmp_path / f"{source}.csv").read_text().splitlines()) == 3
+
+
 def test_scenes_are_listed_in_python() -> None:
     assert [(one.number, one.name, one.shape) for one in list_scenes(CZI)] == [(0, "left", (12, 24)), (1, "right", (12, 24))]
     assert [read(CZI, scene=one.wish).shape for one in list_scenes(CZI)] == [(12, 24)] * 2

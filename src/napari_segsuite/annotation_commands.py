@@ -15,7 +15,7 @@ from napari_segsuite.annotations.checks import name_of
 from napari_segsuite.annotations.items import CROWD
 from napari_segsuite.engine.lock import alone
 from napari_segsuite.errors import InputError, OutputError
-from napari_segsuite.flags import folder, named, where
+from napari_segsuite.flags import check_folder, folder, named, scene_of, where
 from napari_segsuite.io import list_inputs, read_segmentation, write_result
 from napari_segsuite.io.faults import check_is_there, writing
 from napari_segsuite.pairing import results, stem
@@ -24,7 +24,15 @@ from napari_segsuite.types import Segmentation
 
 
 def export_all(
-    inputs: Sequence[str], out: Path, name: str, *, images: Path | None = None, like: Path | None = None, overwrite: bool = False
+    inputs: Sequence[str],
+    out: Path,
+    name: str,
+    *,
+    images: Path | None = None,
+    like: Path | None = None,
+    axes: str | None = None,
+    scene: int | str | None = None,
+    overwrite: bool = False,
 ) -> list[tuple[Path, list[str]]]:
     """Write results as annotations.
 
@@ -40,6 +48,8 @@ def export_all(
         Folder of the images, whose file names are then written.
     like : Path, optional
         A COCO file whose numbers of images and categories are taken.
+    axes, scene
+        As in `io.read_segmentation`.
     overwrite : bool
 
     Returns
@@ -56,7 +66,7 @@ def export_all(
 
     def items(some: Sequence[Path]) -> Iterator[Annotated]:
         for path in some:
-            found = read_segmentation(path)
+            found = read_segmentation(path, axes=axes, scene=scene)
             told.update(dict.fromkeys(lost(found, name)))
             item = Annotated(found, _file_name(stem(path), found, files))
             yield item if known is None else _alike(item, *known)
@@ -116,7 +126,8 @@ def import_all(
             crowds = int((np.asarray(found.segments["status"]) == CROWD).sum())
             if crowds and not keep_crowds:
                 found = _without_crowds(found)
-                notes.append(f"{crowds} groups of objects, which are background now (--keep-crowds keeps them)")
+                several = "1 group of objects, which is" if crowds == 1 else f"{crowds} groups of objects, which are"
+                notes.append(f"{several} background now (--keep-crowds keeps them)")
             yield write_result(found, out, name_of(item.file_name, str(source)), overwrite=overwrite)["labels"], notes
 
 
@@ -128,6 +139,8 @@ def add_export(command: Any) -> None:
     command.add_argument("--out", type=_target, required=True, help=told)
     command.add_argument("--images", type=named, metavar="DIR", help="folder of the images, whose file names are written then")
     command.add_argument("--like", type=named, metavar="FILE", help="a COCO file whose numbers of images and categories are taken")
+    command.add_argument("--axes", help="what the stored axes of the labels are, where their files do not say: letters of tczyx")
+    command.add_argument("--scene", metavar="NAME", help="number or name of the image in files that hold several")
     command.add_argument("--overwrite", action="store_true", help="replace what is there")
     command.set_defaults(command=_export)
 
@@ -147,11 +160,14 @@ def add_import(command: Any) -> None:
 def _target(text: str) -> Path:
     """A file of one of the formats, or a folder."""
     path = named(text)
-    return path if path.suffix.lower() in {f.suffix for f in FORMATS.values()} else folder(text)
+    if path.suffix.lower() not in {f.suffix for f in FORMATS.values()}:
+        check_folder(path, text)
+    return path
 
 
 def _export(args: argparse.Namespace) -> int:
-    done = export_all(args.inputs, args.out, args.format, images=args.images, like=args.like, overwrite=args.overwrite)
+    wish = {"axes": args.axes, "scene": scene_of(args)}
+    done = export_all(args.inputs, args.out, args.format, images=args.images, like=args.like, **wish, overwrite=args.overwrite)
     say("\n".join(line for path, told in done for line in (str(path), *(f"  lost: {one}" for one in told))))
     return 0
 

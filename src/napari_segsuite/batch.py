@@ -15,6 +15,7 @@ from napari_segsuite.engine.run import Progress, result, run
 from napari_segsuite.engine.self_check import self_check, sentence
 from napari_segsuite.engine.work import tidy
 from napari_segsuite.errors import InputError, OutputError, SegsuiteError
+from napari_segsuite.flags import in_flags
 from napari_segsuite.io import (
     check_is_image,
     label_store,
@@ -62,7 +63,7 @@ class Done:
     def __str__(self) -> str:
         if self.event == "failed":
             return f"{self.source}: failed"
-        told = "".join(f"\n  note: {notice}" for notice in self.notices)
+        told = "".join(f"\n  note: {in_flags(notice)}" for notice in self.notices)
         if self.event == "skipped":
             return f"{self.source}: already done, {self.paths['labels']}{told}"
         segments = "1 segment" if self.segments == 1 else f"{self.segments} segments"

@@ -20,7 +20,7 @@ from napari_segsuite._version import __version__
 from napari_segsuite.annotation_commands import add_export, add_import
 from napari_segsuite.convert import add_convert
 from napari_segsuite.errors import MissingExtra, OptionError, SegsuiteError
-from napari_segsuite.flags import add_options, add_reading, command, folder, in_flags, options_of, output, reading_of, where
+from napari_segsuite.flags import add_options, add_reading, command, folder, in_flags, options_of, output, reading_of, scene_of, where
 from napari_segsuite.model_commands import add_models
 from napari_segsuite.terminal import SIGNAL, complain, say, shower, stoppable
 from napari_segsuite.tracking.command import add_track
@@ -106,6 +106,8 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.add_argument("pred", type=where, metavar="PRED", help="labels: a file, or a folder of files")
     evaluate.add_argument("true", type=where, metavar="TRUTH", help="labels of the same shape: a file, or a folder with files of the same names")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    evaluate.add_argument("--axes", help="what the stored axes of the labels are, where their files do not say: letters of tczyx")
+    evaluate.add_argument("--scene", metavar="NAME", help="number or name of the image in files of truth that hold several")
     evaluate.add_argument("--ignore-label", type=int, metavar="ID", help="voxels with this id in the truth are left out")
     evaluate.set_defaults(command=_evaluate)
 
@@ -189,9 +191,10 @@ def _evaluate(args: argparse.Namespace) -> int:
     found = pairs(args.pred, args.true)
     # Labels have no negative ids, but the pixels of a truth may, where they are to be left out.
     pixels = args.ignore_label is not None and args.ignore_label < 0
+    wish = {"axes": args.axes, "scene": scene_of(args)}
     scores = evaluate(
-        (read_segmentation(p) for p, _ in found),
-        (read(t).data[...] if pixels else read_segmentation(t) for _, t in found),
+        (read_segmentation(p, axes=args.axes) for p, _ in found),
+        (read(t, **wish).data[...] if pixels else read_segmentation(t, **wish) for _, t in found),
         names=[p.name for p, _ in found],
         ignore_label=args.ignore_label,
     )

@@ -113,7 +113,7 @@ def convert_all(source: Path, target: Path, suffix: str = "", *, scene: int | st
     OptionError
         There are several images and one output.
     """
-    found = [Source(source, scene)] if wishes.get("files") else sources_in(source, scene)
+    found = [Source(source, scene)] if wishes.get("files") else sources_in(source, scene, labels=True)
     if not suffix and len(found) > 1:
         raise OptionError(f"there are {len(found)} images in {source} and one output, {target}", "a folder as OUT, and its files with --format")
     for one in found:
@@ -150,6 +150,8 @@ def lost(thing: Image | Segmentation, target: Path) -> list[str]:
         told.append(f"its orientation: {name} has no affine, so that only napari-segsuite finds it again, and other programs show the stored planes")
     elif kind == "tiff" and any(thing.translate):
         told.append(f"its position in the world, which {name} has no word for; napari-segsuite finds it again")
+    if kind == "raster" and target.suffix.lower() in (".jpg", ".jpeg", ".webp"):
+        told.append(f"the exact values of its pixels, since {target.suffix} packs them with a loss; .png and .tif do not")
     if kind == "raster" and any(unit != "pixel" for unit in thing.units):
         told.append(f"its sample sizes, which {name} has no words for; napari-segsuite finds them again")
     if kind not in ("nifti", "dicom") and (header := grid_told(thing)) is not None and not is_plain(header):

@@ -55,8 +55,13 @@ def add_reading(parser: Any) -> None:
 
 def reading_of(args: argparse.Namespace) -> dict[str, Any]:
     """Collect them, as `io.read` takes them."""
-    scene = int(args.scene) if args.scene and args.scene.isdecimal() else args.scene
-    return {"axes": args.axes, "scene": scene, "files": args.files, "voxel_um": args.voxel_um}
+    return {"axes": args.axes, "scene": scene_of(args), "files": args.files, "voxel_um": args.voxel_um}
+
+
+def scene_of(args: argparse.Namespace) -> int | str | None:
+    """The image that is meant, as `io.read` takes it."""
+    scene: str | None = args.scene
+    return int(scene) if scene and scene.isdecimal() else scene
 
 
 def _flag(hint: Any, unit: str) -> dict[str, Any]:
@@ -90,7 +95,7 @@ def output(text: str) -> Path:
     if module_of(path) is None and not _is_folder(path, text) and (meant := _nearly("".join(path.suffixes[-2:]), known)):
         raise argparse.ArgumentTypeError(f"{text!r} ends nearly like {meant}; for a folder of this name write '{text}/'")
     if module_of(path) is None:
-        _check_folder(path, text)
+        check_folder(path, text)
     if module_of(path) not in (None, "ome_zarr") and text.endswith(("/", "\\")):
         raise argparse.ArgumentTypeError(f"{text!r} ends like a folder and like a file")
     return path
@@ -99,7 +104,7 @@ def output(text: str) -> Path:
 def folder(text: str) -> Path:
     """A path of a folder: not one that ends like a file, unless a slash says that it is meant."""
     path = named(text)
-    _check_folder(path, text)
+    check_folder(path, text, "and a folder is needed")
     return path
 
 
@@ -110,9 +115,10 @@ def named(text: str) -> Path:
     return where(text)
 
 
-def _check_folder(path: Path, text: str) -> None:
+def check_folder(path: Path, text: str, why: str = "of a kind that is not written") -> None:
+    """Complain of a path that ends like a file, unless a slash or a folder that is there says that it is none."""
     if _ENDING.fullmatch(path.suffix) and not _is_folder(path, text):
-        raise argparse.ArgumentTypeError(f"{text!r} ends in {path.suffix} like a file of a kind that is not written; for a folder write '{text}/'")
+        raise argparse.ArgumentTypeError(f"{text!r} ends in {path.suffix} like a file {why}; for a folder write '{text}/'")
 
 
 def _is_folder(path: Path, text: str) -> bool:
@@ -134,10 +140,12 @@ def in_flags(text: str) -> str:
 
     >>> in_flags("Choose stack='slices', or channels=('DAPI',).")
     'Choose --stack slices, or --channels DAPI.'
+    >>> in_flags("Choose one, as scene=0 (--scene 0).")
+    'Choose one, as --scene 0.'
     """
     names = "|".join([*(f.name for f in fields(Options)), "files", "voxel_um"])
     value = r"'[^']*'|\([^()]*\)|[\w.]+"
-    told = re.sub(rf"\b(?:{names})=(?:{value}) \((--[^()]*)\)", r"\1", text)  # which says both
+    told = re.sub(rf"\b(?:{names}|axes|scene)=(?:{value}) \((--[^()]*)\)", r"\1", text)  # which says both
     told = re.sub(rf"\b({names})=({value})", lambda m: _flagged(m[1], m[2].strip("()")), told)
     return re.sub(rf"\b(?:{names})\b", lambda m: f"--{m[0].replace('_', '-')}" if "_" in m[0] else m[0], told)
 

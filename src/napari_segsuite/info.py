@@ -80,10 +80,12 @@ def text(told: dict[str, Any]) -> str:
     lines = [f"{told['path']}: {told['kind']}{'' if told.get('finished', True) else ', NOT FINISHED'}"]
     if "shape" in told:
         lines.append(f"  {_grid(told)}")
+    if told.get("channels"):
+        lines.append(f"  channels: {', '.join(told['channels'])}")
     if "files" in told:
         lines.append(f"  {told['files']} file{'s' * (told['files'] > 1)}")
     if "segments" in told:
-        lines.append(f"  {told['segments']} segments")
+        lines.append(f"  {told['segments']} segment{'s' * (told['segments'] != 1)}")
     if "chunks" in told:
         stage = f", {told['stage']}" if "stage" in told else ""
         lines.append(f"  {told['chunks']['done']} of {told['chunks']['total']} chunks done{stage}")

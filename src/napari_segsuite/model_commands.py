@@ -106,7 +106,7 @@ def _about(spec: ModelSpec) -> dict[str, str]:
     return {
         "finds": f"{spec.task}: " + ", ".join(f"{c.name} ({'objects' if c.countable else 'area'})" for c in spec.classes),
         "takes": f"{kinds[spec.axes]} of {_counted(len(spec.channels), 'channel')} ({', '.join(spec.channels)}){also}",
-        "object size": f"about {spec.diameter_px:g} pixels across; others with --diameter-px" if spec.diameter_px else "",
+        "object size": f"about {spec.diameter_px:.3g} pixels across; others with --diameter-px" if spec.diameter_px else "",
         "pixel size": f"{' x '.join(f'{n:g}' for n in spec.pixel_size_um)} micrometres; images are resampled to it" if spec.pixel_size_um else "any",
         "contrast": contrast,
         "maps": ", ".join(f"{h.name} ({h.kind}, {_counted(h.channels, 'channel')})" for h in spec.heads) + f"; decoded by {spec.codec}",

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_segsuite.errors import SegsuiteError
-from napari_segsuite.io import list_scenes
+from napari_segsuite.io import holds_labels, list_scenes
 from napari_segsuite.io.geometry import stem_of
+from napari_segsuite.io.inputs import source_of
 from napari_segsuite.io.plates import fields_meant, name_of_field, plate_of
 from napari_segsuite.io.scenes import ALL, find, title, titles
 
@@ -48,7 +49,7 @@ class Source:
         return f"{self.path} ({self.title})" if self.title else str(self.path)
 
 
-def sources_in(path: Path, scene: int | str | None) -> list[Source]:
+def sources_in(path: Path, scene: int | str | None, *, labels: bool = False) -> list[Source]:
     """The images of a file, store or folder that are meant.
 
     Parameters
@@ -56,6 +57,8 @@ def sources_in(path: Path, scene: int | str | None) -> list[Source]:
     path : Path
     scene : int or str, optional
         Number or name of one image; `ALL` for each of them.
+    labels : bool
+        Whether labels are wanted too: the segments of a DICOM segmentation one by one.
 
     Returns
     -------
@@ -69,7 +72,7 @@ def sources_in(path: Path, scene: int | str | None) -> list[Source]:
     if scene is None or plate_of(path) is not None:
         return [Source(path)]
     try:
-        found = list_scenes(path)
+        found = list_scenes(path) if labels or source_of(path) != "dicom" or not holds_labels(path) else []
     except SegsuiteError:
         return [Source(path, wish)]
     if wish is None:

@@ -348,3 +348,14 @@ def test_organs_of_a_real_scan_go_there_and_back(shared_data: Path, tmp_path: Pa
     assert np.array_equal(*(np.asarray(one.dataobj) for one in both))
     assert np.allclose(both[0].affine, both[1].affine, atol=1e-3)
     assert strictly(tmp_path / "a.dcm").number_of_segments == 31
+
+
+def test_segments_are_converted_one_by_one_and_segmented_never(make_series: MakeSeries, segsuite: Callable[..., Any], tmp_path: Path) -> None:
+    make_series(tmp_path / "ct", SCAN)
+    path = theirs_of(tmp_path / "ct", np.stack([SCAN > 0, SCAN > 500], -1), "BINARY", n=2)
+    told = segsuite("convert", path, tmp_path / "out", "--scene", "all", "--format", "nrrd")
+    assert (told.code, told.err) == (0, "")
+    for name, mask in (("organ-1", SCAN > 0), ("organ-2", SCAN > 500)):
+        assert np.array_equal(read_segmentation(tmp_path / "out" / f"theirs_{name}.nrrd").labels > 0, mask)
+    told = segsuite("segment", path, "--scene", "all", "--model", "otsu", "--out", tmp_path / "out")
+    assert told.err.startswith("segsuite: 1 failed:")

@@ -206,15 +206,16 @@ def test_pixels_of_other_sizes_are_no_slices_of_one_image(volume: Array, tmp_pat
 
 def test_a_position_stays_where_it_is_when_voxels_get_a_size() -> None:
     pixels = np.zeros((4, 5), np.uint8)
-    for unit, scale, at, moved in (
-        ("nanometer", 40.0, 400.0, 0.4),
-        ("micrometer", 2.0, 7.0, 7.0),
-        ("pixel", 1.0, 3.0, 1.5),
-        ("millimeter", 1.0, 2.0, 2000.0),
+    for unit, scale, at, moved, size in (
+        ("nanometer", 40.0, 400.0, 400.0, 500.0),
+        ("micrometer", 2.0, 7.0, 7.0, 0.5),
+        ("pixel", 1.0, 3.0, 1.5, 0.5),
+        ("millimeter", 1.0, 2.0, 2.0, 0.0005),
     ):
         image = Image((pixels,), axes="yx", scale=(scale, scale), units=(unit, unit), translate=(at, -at), name="a")
         found = sized(image, (0.5,))
-        assert found.scale == (0.5, 0.5)
+        assert found.scale == (size, size)
+        assert found.units == ("micrometer" if unit == "pixel" else unit,) * 2  # programs for medical images take numbers as millimetres
         assert found.translate == pytest.approx((moved, -moved))
 
 

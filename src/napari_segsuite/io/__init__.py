@@ -49,8 +49,8 @@ def read(
     ----------
     path : str or path
         TIFF, OME-TIFF, ImageJ TIFF, PNG, JPEG, NIfTI (with the extra ``medical``), NRRD, MetaImage, DICOM (with ``medical``: a folder, or any file
-        of a series), CZI, LSM, LIF, OIB, OIF, MRC, ND2, Imaris, HDF5 (the last three with ``microscopes``), or an OME-Zarr or zarr folder, also
-        one inside another or at a URL such as ``s3://bucket/a.ome.zarr`` (with the extra ``remote``).
+        of a series), CZI, LSM, LIF, OIB, OIF, MRC, ND2, Imaris, HDF5 (the last three with ``microscopes``), or an OME-Zarr or zarr folder, also one
+        inside another or at a URL such as ``s3://bucket/a.ome.zarr`` (with the extra ``remote``).
     axes : str, optional
         What the stored axes are, one letter of ``tczyx`` each, where the file does not say or is wrong.
     scene : int or str, optional
@@ -134,10 +134,6 @@ def list_scenes(path: str | PathLike[str]) -> list[Scene]:
     ------
     InputError, MissingExtra
         As in `read`.
-
-    Examples
-    --------
-    >>> images = [read("a.lif", scene=one.wish) for one in list_scenes("a.lif")]  # doctest: +SKIP
     """
     path = place(path)
     module = reader_of(path)

@@ -114,12 +114,6 @@ def channel_names(n: int, described: Described) -> tuple[str, ...]:
     return tuple(told[k] if k < len(told) and told[k] else f"channel {k}" for k in range(n))
 
 
-def _moved(at: float, old: float, unit: str, new: float) -> float:
-    """A position in micrometres: where it was, or, of one in pixels, the same pixel."""
-    um = um_in(unit)
-    return at * um if um else at / old * new
-
-
 def sized(image: Placed, voxel_um: Sequence[float]) -> Placed:
     """The same image or labels with voxels of another size.
 
@@ -132,7 +126,8 @@ def sized(image: Placed, voxel_um: Sequence[float]) -> Placed:
     Returns
     -------
     Image or Segmentation
-        With its first voxel where it was. Where an affine says how the axes lie in the world, they keep their directions and its unit.
+        With its first voxel where it was, in the unit of length that it has, else in micrometres. Where an affine says how the axes lie in the
+        world, they keep their directions.
 
     Raises
     ------
@@ -148,11 +143,13 @@ def sized(image: Placed, voxel_um: Sequence[float]) -> Placed:
     if image.affine is not None:
         return _resized(image, image.affine, spatial, sizes)
     size_of = dict(zip(spatial, sizes, strict=True))
-    scale = tuple(size_of.get(a, s) for a, s in zip(image.axes, image.scale, strict=True))
-    units = tuple("micrometer" if a in size_of else u for a, u in zip(image.axes, image.units, strict=True))
-    old = zip(image.axes, image.translate, image.scale, image.units, strict=True)
-    kept = tuple(_moved(at, before, unit, size_of[a]) if a in size_of else at for a, at, before, unit in old)
-    return replace(image, scale=scale, units=units, translate=kept)
+    units = tuple("micrometer" if a in size_of and not um_in(u) else u for a, u in zip(image.axes, image.units, strict=True))
+    named = zip(image.axes, image.scale, units, strict=True)
+    scale = tuple(float(f"{size_of[a] / um_in(unit):.14g}") if a in size_of else s for a, s, unit in named)
+    before = zip(image.axes, image.translate, image.scale, image.units, scale, strict=True)
+    # A position in pixels is that of the same pixel.
+    moved = tuple(at if a not in size_of or um_in(unit) else at / old * new for a, at, old, unit, new in before)
+    return replace(image, scale=scale, units=units, translate=moved)
 
 
 def kept(thing: Image | Segmentation) -> str:

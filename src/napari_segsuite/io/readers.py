@@ -40,7 +40,7 @@ def reader_of(path: Path) -> Any:
             if is_too_large(path):
                 found = f"folder {path} is no zarr store, and no DICOM series was found among the first {MOST_PEEKED} files and folders below it"
                 raise InputError(found, "the folder of one series, a zarr store, or an image file")
-            do = "If its files are the slices of one image, say so: files='z' (--files z)."
+            do = "Give one of its files; or, if they are the slices of one image, say so: files='z' (--files z)."
             raise InputError(f"folder {path} is neither a DICOM series nor a zarr store", "one of these, or an image file", do)
         raise InputError(f"file {path} is not a kind of file that can be read", f"a file ending in {known()}, a DICOM series, or a zarr folder")
     if name not in ("ome_zarr", "dicom") and path.is_dir():

@@ -5,6 +5,7 @@ A reference is the name of a built-in or classical model or of one that the user
 
 from __future__ import annotations
 
+import difflib
 import logging
 from importlib import import_module, resources
 from pathlib import Path
@@ -118,7 +119,9 @@ def folder_of(ref: str) -> Path:
     if (path / "model.json").is_file():
         return path
     names = ", ".join([*named, *CLASSICAL])
-    raise ModelError(f"there is no model {ref!r}", f"one of {names}, or a folder with model.json and weights.safetensors")
+    near = difflib.get_close_matches(ref.casefold(), [*named, *CLASSICAL], 1, 0.75)
+    do = f"Did you mean {near[0]!r}?" if near else ""
+    raise ModelError(f"there is no model {ref!r}", f"one of {names}, or a folder with model.json and weights.safetensors", do)
 
 
 def builtin() -> dict[str, Path]:
