@@ -238,7 +238,7 @@ def _grow(image: Image, plan: Plan, batch: Batch, paths: dict[str, Path], name: 
     def tell(progress: Progress) -> None:
         show(name, progress.done, progress.total, progress.message)
 
-    wishes = {"version": batch.version, "workers": batch.workers, "check": batch.check}
+    wishes: dict[str, Any] = {"version": batch.version, "workers": batch.workers, "check": batch.check}
     steps = run(plan, image, out=paths["labels"], executor=batch.executor, **wishes, **more)
     return result(steps, tell)
 

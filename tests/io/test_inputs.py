@@ -38,6 +38,7 @@ def test_a_pattern_stands_for_what_matches(plates: Path) -> None:
 def test_files_and_stores_stand_for_themselves_once(plates: Path) -> None:
     asked = [plates / "e.ome.zarr", plates / "a_labels.tif", plates / "b.tif"]
     assert list_inputs([*asked, plates / "b.tif"]) == asked
+    assert list_inputs([*asked, plates / "e.ome.zarr"]) == asked
 
 
 def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path: Path) -> None:

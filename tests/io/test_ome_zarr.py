@@ -350,6 +350,22 @@ def test_chunks_of_terabytes_are_refused_before_they_are_read(version: str, tmp_
         read(path)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_chunk_that_unfolds_to_terabytes_is_refused_before_it_is_decoded(version: str, tmp_path: Path) -> None:
+    path = store_of(tmp_path, ["y", "x"], (5, 6), version)
+    whole = zarr.open_array(path / "base", mode="a")
+    whole = zarr.create_array(path / "base", shape=(500, 600), dtype="u2", chunks=(500, 600), zarr_format=whole.metadata.zarr_format, overwrite=True)
+    whole[...] = np.arange(300_000).reshape(500, 600) % 777
+    assert read(path).data[3, 4] == 1804 % 777
+    chunk = next(p for p in (path / "base").rglob("*") if p.name in ("0", "0.0") and p.is_file())
+    data = chunk.read_bytes()
+    assert data[:4] == b"\x28\xb5\x2f\xfd"
+    # The frame begins anew with a header that has room for a size of eight bytes.
+    chunk.write_bytes(data[:4] + b"\xe0" + (2**42).to_bytes(8, "little") + data[9:])
+    with pytest.raises(InputError, match=r"declares that it unfolds to 4398\.0 GB\. Needed: at most 4\.3 GB"):
+        np.asarray(read(path).data[:2, :2])
+
+
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [

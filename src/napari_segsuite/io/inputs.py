@@ -138,8 +138,10 @@ def list_inputs(inputs: Sequence[str | Path]) -> list[Path]:
     if not inputs:
         raise InputError("no input is given", "a file, a folder or a pattern such as 'images/*.tif'")
     found = [path for one in inputs for path in _expand(str(one))]
-    # A link to a folder above it makes the same files appear below themselves, under other paths and the same name.
-    return list({(canonical(path), path.name): path for path in reversed(found)}.values())[::-1]
+    once: dict[tuple[Path, str], Path] = {}
+    for path in found:  # a link to a folder above it makes the same files appear below themselves, under other paths and the same name
+        once.setdefault((canonical(path), path.name), path)
+    return list(once.values())
 
 
 def list_folders(inputs: Sequence[str | Path]) -> list[Path]:

@@ -33,12 +33,12 @@ class Confined(LocalStore):
     async def get(self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Read a key, unless it leads out."""
         self._check(key)
-        return await super().get(key, prototype, byte_range)
+        return self._bounded(key, await super().get(key, prototype, byte_range), whole=byte_range is None)
 
     def get_sync(self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Read a key, unless it leads out."""
         self._check(key)
-        return super().get_sync(key, prototype=prototype, byte_range=byte_range)
+        return self._bounded(key, super().get_sync(key, prototype=prototype, byte_range=byte_range), whole=byte_range is None)
 
     async def get_partial_values(self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]) -> list[Buffer | None]:
         """Read parts of keys, unless one leads out."""
@@ -50,6 +50,24 @@ class Confined(LocalStore):
     def _check(self, key: str) -> None:
         if not (self.root / key).resolve().is_relative_to(self._real):
             raise InputError(f"link {self.root / key} leads out of {self.root}", "all of it inside", "Copy what it points to.")
+
+    def _bounded(self, key: str, found: Buffer | None, *, whole: bool) -> Buffer | None:
+        """Refuse a chunk of zstd that says it unfolds to more than any chunk may: the decoder would allocate all of that."""
+        nbytes = _unfolded(found.as_numpy_array()[:18].tobytes()) if found is not None and whole else 0
+        if nbytes > MOST_CHUNK_BYTES:
+            raise InputError(
+                f"chunk {self.root / key} declares that it unfolds to {size_text(nbytes)}", f"at most {size_text(MOST_CHUNK_BYTES)}", AGAIN
+            )
+        return found
+
+
+def _unfolded(head: bytes) -> int:
+    """How many bytes a frame of zstd says it holds (RFC 8878, section 3.1.1.1); 0 for anything else, and where it does not say."""
+    if head[:4] != b"\x28\xb5\x2f\xfd" or len(head) < 5:
+        return 0
+    single, size = head[4] >> 5 & 1, (0, 2, 4, 8)[head[4] >> 6]
+    at = 5 + (not single) + (0, 1, 2, 4)[head[4] & 3]
+    return int.from_bytes(head[at : at + size], "little")  # sizes of one byte, and the 256 that are added to those of two, do not matter here
 
 
 class Array(zarr.Array[Any]):
