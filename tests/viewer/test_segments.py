@@ -229,6 +229,22 @@ def test_updating_the_table_keeps_undo_and_columns_of_others(dock: SegmentsDock)
     assert not dock.view.undo.isEnabled()
 
 
+def test_what_was_painted_is_not_in_the_table_and_that_is_said(dock: SegmentsDock) -> None:
+    layer = dock.layer
+    assert layer is not None
+    told, stale = dock.view.told.text, "painted on since they were measured"
+    assert stale not in told()
+    layer.paint((18, 27), 9)
+    assert stale in told()
+    layer.selected_label = 3
+    dock.view.choose(3)
+    dock.change()
+    assert stale in told(), "a correction measures nothing"
+    dock.update_table()
+    assert stale not in told()
+    assert 9 in Segments(layer).ids
+
+
 def test_numbers_below_0_are_no_segments_and_that_is_said(viewer: ViewerModel, qtbot: QtBot) -> None:
     labels = np.zeros((10, 10), np.int32)
     labels[2:4, 2:4], labels[6:8, 6:9], labels[0, 0] = 2, -1, -2
@@ -301,7 +317,7 @@ def test_a_class_is_added_by_its_name(dock: SegmentsDock, monkeypatch: pytest.Mo
     assert dock.view.chosen() == 4
     monkeypatch.setattr(QInputDialog, "getText", lambda *_: ("round", True))
     told: list[str] = []
-    monkeypatch.setattr("napari_segsuite.viewer.segments_dock.show_error", told.append)
+    monkeypatch.setattr("napari_segsuite.viewer.words.show_error", told.append)
     dock.add_class()
     assert told == ["A class 'round' is there already. Needed: a name that no other class has."]
     assert len(Segments(dock.layer).classes) == 4  # type: ignore[arg-type]

@@ -49,8 +49,7 @@ class PromptsDock(QWidget):
         self.child = Child(60 * preferences().keep_warm_minutes)
         self._asker = Asker(self.child)
         self._answer: Answer | None = None
-        self._chosen = 0
-        self._edits = 0
+        self._chosen = self._edits = 0
         self._tool = ""
         self._job: Job[Answer] | None = None
         self._jobs: list[Job[Answer]] = []  # the same, for whoever outlives the dock

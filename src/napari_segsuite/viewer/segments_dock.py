@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from dataclasses import replace
-from functools import wraps
 from typing import Any
 
 import numpy as np
 from napari.layers import Labels
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_info
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QColorDialog, QInputDialog, QTreeWidgetItem, QWidget
@@ -25,22 +23,9 @@ from napari_segsuite.viewer.results import as_placed, from_segmentation, segment
 from napari_segsuite.viewer.segments import ClassEdit, Segments, tracked_layers, update
 from napari_segsuite.viewer.segments_view import SegmentsView, Wishes
 from napari_segsuite.viewer.view import look_at
-from napari_segsuite.viewer.words import complaint
+from napari_segsuite.viewer.words import telling
 
 ORDERS = {"number": "index", "score, lowest first": "score", "size, smallest first": "size"}
-
-
-def told(function: Callable[..., None]) -> Callable[..., None]:
-    """Show what went wrong as a sentence; arguments that a signal brings along are left out."""
-
-    @wraps(function)
-    def call(self: SegmentsDock, *_: Any) -> None:
-        try:
-            function(self)
-        except SegsuiteError as error:
-            show_error(complaint(error))
-
-    return call
 
 
 class SegmentsDock(QWidget):
@@ -54,6 +39,7 @@ class SegmentsDock(QWidget):
         self._done: weakref.WeakKeyDictionary[Labels, list[ClassEdit]] = weakref.WeakKeyDictionary()
         self._wishes: weakref.WeakKeyDictionary[Labels, Wishes] = weakref.WeakKeyDictionary()
         self._below: weakref.WeakKeyDictionary[Labels, int] = weakref.WeakKeyDictionary()
+        self._painted: weakref.WeakSet[Labels] = weakref.WeakSet()  # those whose tables do not know all that was painted
         self._links = Links()
         self._marked = -1
         self.view = SegmentsView(self, list(ORDERS))
@@ -66,7 +52,7 @@ class SegmentsDock(QWidget):
         layer = self._layer() if self._layer is not None else None
         return layer if layer is not None and layer in self._viewer.layers else None
 
-    @told
+    @telling
     def refresh(self) -> None:
         """Read the layer's table again and show what it says."""
         segments = self._segments()
@@ -75,7 +61,7 @@ class SegmentsDock(QWidget):
         self._list(segments)
         self._show_selected()
 
-    @told
+    @telling
     def recolor(self) -> None:
         """Show what the filters leave, in the colours that are asked for."""
         segments = self._segments()
@@ -92,36 +78,35 @@ class SegmentsDock(QWidget):
         )
         self._say(segments)
 
-    @told
+    @telling
     def change(self) -> None:
         """Give the selected segment the class that is chosen."""
         if (segments := self._segments()) is not None:
             self._apply(segments, segments.correction([segments.layer.selected_label], self.view.chosen()))
 
-    @told
+    @telling
     def change_shown(self) -> None:
         """Give all segments that are shown the class that is chosen."""
         if (segments := self._segments()) is not None:
             self._apply(segments, segments.correction(segments.shown(*self.view.filters()).tolist(), self.view.chosen()))
 
-    @told
+    @telling
     def undo(self) -> None:
         """Take the last correction of classes back, of segments that are still there."""
         if (segments := self._segments()) is not None and (edits := self._edits()):
-            segments.apply(edits.pop().inverse.only(set(segments.ids.tolist())))
-            self._seen()
+            self._write(segments, edits.pop().inverse.only(set(segments.ids.tolist())))
 
-    @told
+    @telling
     def step(self) -> None:
         """Go to the next segment in the chosen order, of those that are shown."""
         self._go(+1)
 
-    @told
+    @telling
     def step_back(self) -> None:
         """Go to the one before."""
         self._go(-1)
 
-    @told
+    @telling
     def copy(self) -> None:
         """Copy what is shown into a layer of its own."""
         segments = self._segments()
@@ -132,7 +117,7 @@ class SegmentsDock(QWidget):
         self._viewer.add_labels(data, **{**meta, **as_placed(layer, list(range(layer.ndim))), "name": f"{layer.name} part"})
         show_info(f"{len(shown)} segments were copied.")
 
-    @told
+    @telling
     def track(self) -> None:
         """Number the objects by which is which over time, in a layer of its own, with their tracks."""
         segments = self._segments()
@@ -145,7 +130,7 @@ class SegmentsDock(QWidget):
             self._viewer.add_layer(layer)
         show_info(f"{len(tracked.segments['id'])} objects over time.")
 
-    @told
+    @telling
     def update_table(self) -> None:
         """Make the table anew, after painting or for labels without one."""
         if (layer := self.layer) is not None:
@@ -154,7 +139,7 @@ class SegmentsDock(QWidget):
             self._done[layer] = [edit for edit in self._edits() if edit.only(there).ids]
             self._seen()
 
-    @told
+    @telling
     def add_class(self) -> None:
         """Ask for a name and note a new class."""
         segments = self._segments()
@@ -181,11 +166,17 @@ class SegmentsDock(QWidget):
 
     def _apply(self, segments: Segments, edit: ClassEdit) -> None:
         if edit.ids:
-            segments.apply(edit)
             self._edits().append(edit)
-            self._seen()
+            self._write(segments, edit)
         many = f"{len(edit.ids)} segment{'s' * (len(edit.ids) != 1)} changed."
         show_info(many if edit.ids else "Nothing changed: the class was this one already.")
+
+    def _write(self, segments: Segments, edit: ClassEdit) -> None:
+        painted = segments.layer in self._painted
+        segments.apply(edit)
+        if painted:  # which a correction of classes does not measure
+            self._painted.add(segments.layer)
+        self._seen()
 
     def _seen(self) -> None:
         self.refresh()
@@ -225,7 +216,18 @@ class SegmentsDock(QWidget):
     def _say(self, segments: Segments) -> None:
         below = self._below.get(segments.layer, 0)
         left_out = f" {below:,} voxels have numbers below 0, which are no segments, and are left out." if below else ""
-        self.view.say(f"{segments.counted(*self.view.filters())}{left_out}")
+        painted = " The labels were painted on since they were measured: press 'Update table'." if segments.layer in self._painted else ""
+        self.view.say(f"{segments.counted(*self.view.filters())}{left_out}{painted}")
+
+    def _was_painted(self, *_: Any) -> None:
+        if (layer := self.layer) is not None:
+            self._painted.add(layer)
+            self.refresh()
+
+    def _was_measured(self, *_: Any) -> None:
+        if (layer := self.layer) is not None:
+            self._painted.discard(layer)
+        self.refresh()
 
     def _show_selected(self, *_: Any) -> None:
         segments = self._segments()
@@ -261,10 +263,14 @@ class SegmentsDock(QWidget):
             if (before := self.layer) is not None:
                 self._wishes[before] = self.view.wishes()
                 self._links.leave(self._show_selected, before.events.selected_label)
-                self._links.leave(self.refresh, before.events.features, before.events.name)
+                self._links.leave(self._was_measured, before.events.features)
+                self._links.leave(self._was_painted, before.events.paint)
+                self._links.leave(self.refresh, before.events.name)
             self._layer, self._marked = weakref.ref(active), int(active.selected_label)
             self._links.hear(self._show_selected, active.events.selected_label)
-            self._links.hear(self.refresh, active.events.features, active.events.name)
+            self._links.hear(self._was_measured, active.events.features)
+            self._links.hear(self._was_painted, active.events.paint)
+            self._links.hear(self.refresh, active.events.name)
             segments = self._segments()
             told = (segments.classes, segments.counts()) if segments is not None else ((), {})
             self.view.ask(self._wishes.get(active), *told)

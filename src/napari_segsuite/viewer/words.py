@@ -1,11 +1,16 @@
-"""Models, errors and results in the words of the Segment dock."""
+"""Models, errors and results in the words of the docks."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import fields
+from functools import wraps
 from html import escape
 from pathlib import Path
+from typing import Any
+
+from napari.utils.notifications import show_error
 
 from napari_segsuite.engine.plan import Options
 from napari_segsuite.errors import SegsuiteError
@@ -59,6 +64,19 @@ def complaint(error: SegsuiteError, replace: str = "") -> str:
     if "stack='orthogonal'" in error.do:
         return in_form(str(type(error)(error.found, error.needed, "Choose orthogonal or slices under Stack, or a model for volumes.")))
     return in_form(str(error), replace)
+
+
+def telling(method: Callable[[Any], None]) -> Callable[..., None]:
+    """Make a method of a dock show what went wrong as a sentence; arguments that a signal brings along are left out."""
+
+    @wraps(method)
+    def call(self: Any, *_: Any) -> None:
+        try:
+            method(self)
+        except SegsuiteError as error:
+            show_error(complaint(error))
+
+    return call
 
 
 def in_form(text: str, replace: str = "") -> str:
