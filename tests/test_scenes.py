@@ -14,7 +14,8 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
-from napari_segsuite import list_scenes, read, read_segmentation
+from napari_segsuite import list_scenes, read, read_segmentation, segment
+from napari_segsuite.errors import SegsuiteError
 from napari_segsuite.io.scenes import Scene, find, titles
 
 Segsuite = Callable[..., Any]
@@ -136,10 +137,16 @@ def test_labels_of_others_are_compared_and_exported_too(segsuite: Segsuite, tmp_
         assert len((tmp_path / f"{source}.csv").read_text().splitlines()) == 3
 
 
-def test_scenes_are_listed_in_python() -> None:
+def test_scenes_are_listed_and_segmented_in_python(tmp_path: Path) -> None:
+    path = several(tmp_path, "h5")
     assert [(one.number, one.name, one.shape) for one in list_scenes(CZI)] == [(0, "left", (12, 24)), (1, "right", (12, 24))]
     assert [read(CZI, scene=one.wish).shape for one in list_scenes(CZI)] == [(12, 24)] * 2
     assert [one.name for one in list_scenes(CZI.with_name("planes.czi"))] == ["S0"]
+    assert [len(segment(path, model="otsu", scene=name).segments["id"]) for name in ("left", "right")] == [1, 2]
+    segment(CZI, model="otsu", scene="left", out=tmp_path / "a.ome.zarr")
+    segment(CZI, model="otsu", scene="left", out=tmp_path / "a.ome.zarr")
+    with pytest.raises(SegsuiteError, match="exists already"):
+        segment(CZI, model="otsu", scene="right", out=tmp_path / "a.ome.zarr")
 
 
 def test_a_path_in_a_file_may_begin_with_a_slash(tmp_path: Path, segsuite: Segsuite) -> None:

@@ -80,5 +80,5 @@ def sources_in(path: Path, scene: int | str | None, *, labels: bool = False) -> 
         return [Source(path, one.wish, called) for one, called in named] if len(found) > 1 else [Source(path)]
     chosen = find(found, wish)
     if chosen is None:
-        return [Source(path, wish, title(str(wish)) if found else "")]
+        return [Source(path, wish, title(str(wish)) if len(found) > 1 else "")]
     return [Source(path, chosen.wish, titles(found)[found.index(chosen)] if len(found) > 1 else "")]

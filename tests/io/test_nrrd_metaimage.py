@@ -182,7 +182,7 @@ HEADS = {
         (".nrrd", b"type: short\n", b"", "does not say its type"),
         (".nrrd", b"endian: little\n", b"endian: little\ndata file: ../../etc/passwd\n", "Needed: one file beside the header"),
         (".nrrd", b"(0,0,1)", b"(0,0,x)", "cannot be read: reading its header failed"),
-        (".mha", b"ObjectType", b"\x89PNG\r\n\x1a\n", "is not one of a MetaImage"),
+        (".mha", b"ObjectType", b"\x89PNG\r\n\x1a\n", "is a PNG file, and its name ends in .mha"),
         (".mha", b"Offset = 0 0 0", b"Offset = 0 nan 0", "is not made of numbers"),
         (".mha", b"0 1 0 0 0 1", b"1 0 0 0 0 1", "is singular"),
         (".mha", b"ElementSpacing = 1 1 1", b"ElementSpacing = 1 0 1", "is singular"),

@@ -19,6 +19,7 @@ def segment(
     model: str | Model = "nuclei",
     *,
     axes: str | None = None,
+    scene: int | str | None = None,
     out: str | PathLike[str] | None = None,
     executor: Executor | None = None,
     workers: int = 3,
@@ -35,6 +36,8 @@ def segment(
         Name of a built-in or classical model, a model folder, or an object with ``spec`` and ``predict``.
     axes : str, optional
         One letter of ``tczyx`` per dimension of an array.
+    scene : int or str, optional
+        Of a path: number or name of the image in a file that holds several (`io.list_scenes`).
     out : str or path, optional
         An OME-Zarr store (``NAME.ome.zarr``, or ``IMAGE.ome.zarr/labels/NAME``) that the result grows in, in bounded memory. The same
         call again goes on where the last one was stopped; the labels of the result stay on disk. By default the result is in memory.
@@ -67,7 +70,7 @@ def segment(
     from napari_segsuite.io.place import place
     from napari_segsuite.models import check_device, load_spec
 
-    found = image if isinstance(image, Image) else image_of(image, axes)
+    found = image if isinstance(image, Image) else image_of(image, axes, scene)
     given = None if isinstance(model, str) else model
     spec = load_spec(model) if isinstance(model, str) else model.spec
     plan = resolve(found, Options.from_json({"model": model if isinstance(model, str) else spec.name, **options}), spec)
@@ -75,15 +78,15 @@ def segment(
         check_device(plan.options.model, plan.options.device)
     if out is None:
         path = file_of(found)
-        before = identity(path, None) if path is not None else {}
+        before = identity(path, scene) if path is not None else {}
         made = result(run(plan, found, executor=executor, model=given))
         if path is not None:
-            check_unchanged(before, identity(path, None), path, grown=False)
+            check_unchanged(before, identity(path, scene), path, grown=False)
         return made
-    return _grown(plan, found, place(out), executor=executor, model=given, workers=workers, overwrite=overwrite)
+    return _grown(plan, found, place(out), scene, executor=executor, model=given, workers=workers, overwrite=overwrite)
 
 
-def _grown(plan: Plan, image: Image, out: Path, **more: Any) -> Segmentation:
+def _grown(plan: Plan, image: Image, out: Path, scene: int | str | None, **more: Any) -> Segmentation:
     """The finished result of this job where it is there already, else what a run makes of it."""
     from functools import partial
 
@@ -96,19 +99,19 @@ def _grown(plan: Plan, image: Image, out: Path, **more: Any) -> Segmentation:
 
     if module_of(out) != "ome_zarr":
         raise OutputError(f"out is {str(out)!r}", "a path ending in .ome.zarr, or STORE.ome.zarr/labels/NAME")
-    source = identity_of(image)
+    source = identity_of(image) | ({} if scene is None else {"scene": scene})
     if is_result_of(out, plan, source):
         tidy(out)
         return read_segmentation(out)
     return result(run(plan, image, out=out, source=source, unchanged=partial(check_image_unchanged, image, source), **more))
 
 
-def image_of(image: Any, axes: str | None) -> Image:
+def image_of(image: Any, axes: str | None, scene: int | str | None = None) -> Image:
     """An image out of an array, or out of what a path or URL leads to."""
     if isinstance(image, (str, PathLike)):
         from napari_segsuite.io import check_is_image, read
 
-        found = read(image, axes=axes)
+        found = read(image, axes=axes, scene=scene)
         check_is_image(found)
         return found
     from napari_segsuite.arrays import as_image
