@@ -99,11 +99,12 @@ def _grown(plan: Plan, image: Image, out: Path, scene: int | str | None, **more:
 
     if module_of(out) != "ome_zarr":
         raise OutputError(f"out is {str(out)!r}", "a path ending in .ome.zarr, or STORE.ome.zarr/labels/NAME")
-    source = identity_of(image) | ({} if scene is None else {"scene": scene})
+    known = identity_of(image)
+    source = known | ({} if scene is None else {"scene": scene})
     if is_result_of(out, plan, source):
         tidy(out)
         return read_segmentation(out)
-    return result(run(plan, image, out=out, source=source, unchanged=partial(check_image_unchanged, image, source), **more))
+    return result(run(plan, image, out=out, source=source, unchanged=partial(check_image_unchanged, image, known), **more))
 
 
 def image_of(image: Any, axes: str | None, scene: int | str | None = None) -> Image:
