@@ -222,7 +222,7 @@ def test_a_name_without_suffix_gets_one(tmp_path: Path) -> None:
     assert files.write_labels(str(tmp_path / "cells"), *layer.as_layer_data_tuple()[:2]) == [str(tmp_path / "cells.tif")]
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "cells.oib", "scan.vsi", "table.csv", "folder", "cells.npy"])
+@pytest.mark.parametrize("name", ["notes.txt", "cells.oir", "scan.vsi", "table.csv", "folder", "cells.npy"])
 def test_other_files_are_left_to_others(tmp_path: Path, plugin: PluginManager, name: str) -> None:
     path = tmp_path / name
     path.mkdir() if name == "folder" else path.touch()
@@ -272,3 +272,26 @@ def test_labels_of_few_bits_have_room_for_more_numbers(kind: type[np.generic], t
     data[10:12, 10:12] = int(np.iinfo(kind).max) + 1
     again = files.write_labels(str(tmp_path / "b.tif"), data, {"name": "b"})[0]
     assert sorted(np.unique(np.asarray(io.read_segmentation(again).labels)).tolist()) == [0, np.iinfo(kind).max, int(np.iinfo(kind).max) + 1]
+
+
+# Several images in one file -----------------------------------------------------------------------------------------------------------
+
+
+def test_all_images_of_a_file_are_layers_the_first_of_them_visible(tmp_path: Path) -> None:
+    path, pixels = tmp_path / "two.ome.tif", [np.full((20 + k, 30), 7 + k, np.uint16) for k in range(2)]
+    with tifffile.TiffWriter(path, ome=True) as tif:
+        for k, array in enumerate(pixels):
+            tif.write(array, metadata={"axes": "YX", "Name": ("left", "right")[k], "PhysicalSizeX": k + 1.0, "PhysicalSizeXUnit": "µm"})
+    layers = opened(path)
+    assert [(layer.name, layer.visible) for layer in layers] == [("two left", True), ("two right", False)]
+    assert [float(layer.scale[-1]) for layer in layers] == [1.0, 2.0]
+    for layer, array in zip(layers, pixels, strict=True):
+        np.testing.assert_array_equal(np.asarray(layer.data), array)
+
+
+def test_of_a_file_with_very_many_images_is_told_how_to_take_them(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(path := tmp_path / "many.ome.tif", ome=True) as tif:
+        for k in range(files.MOST_SCENES + 1):
+            tif.write(np.zeros((4, 5 + k), np.uint8), metadata={"axes": "YX"})
+    with pytest.raises(InputError, match=r"holds 21 images.*segsuite convert many\.ome\.tif FOLDER --scene all"):
+        opened(path)

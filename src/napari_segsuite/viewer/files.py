@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from napari.utils.notifications import show_info, show_warning
 from napari_segsuite import io
 from napari_segsuite.errors import InputError
 from napari_segsuite.io.inputs import source_of
+from napari_segsuite.io.scenes import Several
 from napari_segsuite.types import Image
 from napari_segsuite.viewer.layers import DEFAULTS, OURS, LayerData, from_image, image_of, sliceable
 from napari_segsuite.viewer.results import from_segmentation, segmentation_of
@@ -22,6 +24,9 @@ ANNOTATIONS = {".geojson": "geojson", ".zip": "roi-zip", ".json": "coco", ".ply"
 
 EDITABLE_BYTES = 2**30
 """Labels up to this size are read into memory, where they can be painted on without touching the file; larger ones are shown from disk."""
+
+MOST_SCENES = 20
+"""Images of one file that become layers; of a file with more, the list of layers would be too long to find anything in."""
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
@@ -36,12 +41,17 @@ def read_layers(path: str | Sequence[str]) -> list[LayerData]:
     Raises
     ------
     InputError
-        The file is missing, damaged or holds several images.
+        The file is missing or damaged, or holds very many images.
     """
     where = Path(str(path))
     if source_of(where) == "ome_zarr":
         return _store_layers(where)
-    return [_labels_layer(where)] if io.holds_labels(where) else from_image(_image(where))
+    if io.holds_labels(where):
+        return [_labels_layer(where)]
+    try:
+        return from_image(_image(where))
+    except Several as error:
+        return _scenes(where, error)
 
 
 def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
@@ -95,6 +105,22 @@ def _store_layers(path: Path) -> list[LayerData]:
     node = store.open_node(Path(image.source))
     names = ome_zarr.labels_of(node) if isinstance(node, zarr.Group) else []
     return [*from_image(image), *(_labels_layer(Path(image.source) / "labels" / name) for name in names)]
+
+
+def _scenes(path: Path, error: Several) -> list[LayerData]:
+    """All images of a file, the first of them visible; their pixels are read when they are looked at."""
+    scenes = io.list_scenes(path)
+    # Series of DICOM would all be read at once, and what lies in HDF5 beside an image is often none.
+    if source_of(path) in ("dicom", "hdf5") or len(scenes) > MOST_SCENES:
+        do = f"Make a file of each (segsuite convert {path.name} FOLDER --scene all), and open those."
+        raise InputError(error.found, error.needed, do) from error
+    layers = []
+    for scene in scenes:
+        image = io.read(path, scene=scene.wish)
+        named = replace(image, name=f"{image.name} {scene.name or scene.number}")
+        layers += [(data, {**meta, "visible": meta.get("visible", True) and scene is scenes[0]}, kind) for data, meta, kind in from_image(named)]
+    show_info(f"{path.name} holds {len(scenes)} images. The first is shown; the others are hidden layers.")
+    return layers
 
 
 def _labels_layer(path: Path) -> LayerData:
