@@ -163,3 +163,15 @@ def test_a_number_is_never_taken_for_the_name_of_another() -> None:
     assert find(named, "same") is None
     assert titles(named) == ["0", "1", "2", "3"]
     assert titles([Scene(0, "x" * 200, ()), Scene(1, "b/../c", ())]) == ["x" * 80, "b-..-c"]
+
+
+def test_one_image_of_a_file_is_not_taken_for_another_of_its_size(tmp_path: Path) -> None:
+    """Also where they were read before, so that nobody says which of them it is."""
+    first, second = (read(CZI, scene=k) for k in (0, 1))
+    out = tmp_path / "cells.ome.zarr"
+    assert len(segment(first, model="otsu", out=out).segments["id"]) == 1
+    assert len(segment(first, model="otsu", out=out).segments["id"]) == 1
+    with pytest.raises(SegsuiteError, match="overwrite"):
+        segment(second, model="otsu", out=out)
+    made = segment(second, model="otsu", out=out, overwrite=True)
+    np.testing.assert_array_equal(made.labels, segment(second, model="otsu").labels)

@@ -86,7 +86,8 @@ def file_of(image: Image) -> Path | None:
 def identity_of(image: Image) -> dict[str, Any]:
     """What an image is known by: its pixels where they are in memory, else its file.
 
-    Of lazy arrays without a file the same samples are looked at as for contrast: a change that none of them meets is not noticed.
+    Of lazy arrays without a file, and of one of several images in a file, the same samples are looked at as for contrast: a change that none of
+    them meets is not noticed.
     """
     data = image.data
     if isinstance(data, np.ndarray):
@@ -94,10 +95,20 @@ def identity_of(image: Image) -> dict[str, Any]:
         for at in np.ndindex(*data.shape[:-2]):
             total = zlib.crc32(np.ascontiguousarray(data[at]).data, total)
         return {"pixels": total}
-    if (path := file_of(image)) is not None:
-        return identity(path, None)
+    path = file_of(image)
+    known = {} if path is None else identity(path, None)
+    if path is not None and not _is_one_of_several(path):
+        return known
     samples = [np.ascontiguousarray(measure.sample(image, channel)) for channel in range(image.size("c"))]
-    return {"sample": [zlib.crc32(sample.data) for sample in samples]}
+    return known | {"sample": [zlib.crc32(sample.data) for sample in samples]}
+
+
+def _is_one_of_several(path: Path) -> bool:
+    """Whether a file holds other images too, of which its size and time say nothing."""
+    from napari_segsuite.io import list_scenes
+    from napari_segsuite.io.inputs import takes_scene
+
+    return takes_scene(path) and len(list_scenes(path)) > 1
 
 
 def _is_chunk(path: Path, store: Path) -> bool:
