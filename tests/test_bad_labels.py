@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 import tifffile
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from napari_segsuite import evaluate, read_segmentation, write
 from napari_segsuite.errors import InputError
@@ -46,7 +47,20 @@ def mask(size: tuple[int, int], how: Any, suffix: str, **more: Any) -> Callable[
 
 
 LANCZOS, LINEAR, NEAREST = PIL.Image.Resampling.LANCZOS, PIL.Image.Resampling.BILINEAR, PIL.Image.Resampling.NEAREST
+
+
+def blurred(sigma: float) -> Callable[[Path], None]:
+    def save(path: Path) -> None:
+        PIL.Image.fromarray(ndimage.gaussian_filter((objects() > 0).astype(np.uint8) * 255, sigma)).save(path)
+
+    save.suffix = ".png"  # type: ignore[attr-defined]
+    return save
+
+
 SOFT = {
+    "smoothed a little": blurred(1.0),
+    "smoothed until no pixel is 255": blurred(2.0),
+    "a small JPEG": mask((80, 64), NEAREST, ".jpg", quality=70),
     "enlarged": mask((240, 192), LINEAR, ".png"),
     "made smaller": mask((60, 48), LANCZOS, ".png"),
     "JPEG": mask((240, 192), NEAREST, ".jpg", quality=80),
@@ -61,7 +75,7 @@ def test_the_greys_of_a_mask_with_soft_edges_are_no_objects(name: str, folder: P
     told = segsuite("evaluate", path, path)
     assert (told.code, told.out) == (1, "")
     assert f"labels in {path} look like a mask with soft edges: " in told.err
-    assert "greys lie along the border of 255. Needed: one number per object, with sharp edges." in told.err
+    assert "that run into each other. Needed: one number per object, with sharp edges." in told.err
 
 
 def thin() -> Array:
@@ -82,7 +96,15 @@ def inside() -> Array:
     return labels
 
 
-@pytest.mark.parametrize("labels", [objects(np.uint8), (objects() > 0).astype(np.uint8) * 255, thin(), inside(), np.zeros((9, 9), np.uint8)])
+def dots() -> Array:
+    """Objects of one pixel, some of which touch."""
+    labels = np.zeros((60, 60), np.uint8)
+    labels[::3, ::3] = np.arange(400).reshape(20, 20) % 250 + 1
+    labels[1, ::3] = 9
+    return labels
+
+
+@pytest.mark.parametrize("labels", [dots(), objects(np.uint8), (objects() > 0).astype(np.uint8) * 255, thin(), inside(), np.zeros((9, 9), np.uint8)])
 def test_small_thin_and_nested_objects_are_no_soft_edges(labels: Array, folder: Path) -> None:
     PIL.Image.fromarray(labels).save("l.png")
     assert np.array_equal(np.asarray(read_segmentation("l.png").labels), labels)
