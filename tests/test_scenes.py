@@ -175,3 +175,15 @@ def test_one_image_of_a_file_is_not_taken_for_another_of_its_size(tmp_path: Path
         segment(second, model="otsu", out=out)
     made = segment(second, model="otsu", out=out, overwrite=True)
     np.testing.assert_array_equal(made.labels, segment(second, model="otsu").labels)
+
+
+def test_a_number_that_is_the_name_of_another_image_is_asked_about(tmp_path: Path, segsuite: Segsuite) -> None:
+    with tifffile.TiffWriter(path := tmp_path / "numbered.ome.tif", ome=True) as tif:
+        for n in (1, 2):
+            tif.write(cells(n), metadata={"axes": "YX", "Name": str(n)})
+    told = segsuite("segment", path, "--model", "otsu", "--scene", "1", "--out", tmp_path / "out")
+    assert told.code == 1
+    assert "1 is the number of one image in" in told.err
+    assert "the name of another" in told.err
+    assert segsuite("segment", path, "--model", "otsu", "--scene", "all", "--out", tmp_path / "out").code == 0
+    assert [len(segment(path, model="otsu", scene=wish).segments["id"]) for wish in (1, "1")] == [2, 1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_segsuite.errors import SegsuiteError
+from napari_segsuite.errors import InputError, SegsuiteError
 from napari_segsuite.io import holds_labels, list_scenes
 from napari_segsuite.io.geometry import stem_of
 from napari_segsuite.io.inputs import source_of
@@ -64,6 +64,11 @@ def sources_in(path: Path, scene: int | str | None, *, labels: bool = False) -> 
     -------
     list of Source
         At least one. What cannot be listed, or is not there, is left for reading to complain about.
+
+    Raises
+    ------
+    InputError
+        The wish is one image's number and another's name.
     """
     wish = None if scene == ALL else scene
     fields = fields_meant(path, wish)
@@ -79,6 +84,10 @@ def sources_in(path: Path, scene: int | str | None, *, labels: bool = False) -> 
         named = zip(found, titles(found), strict=True)
         return [Source(path, one.wish, called) for one, called in named] if len(found) > 1 else [Source(path)]
     chosen = find(found, wish)
+    other = next((one for one in found if one.name == str(wish) and one != chosen), None)
+    if chosen is not None and other is not None:
+        do = f"Take all of them (--scene {ALL}), or say it in Python: scene={chosen.number} is the number, scene={other.name!r} the name."
+        raise InputError(f"{wish} is the number of one image in {path} ({chosen}) and the name of another ({other})", "one of them", do)
     if chosen is None:
         return [Source(path, wish, title(str(wish)) if len(found) > 1 else "")]
     return [Source(path, chosen.wish, titles(found)[found.index(chosen)] if len(found) > 1 else "")]
