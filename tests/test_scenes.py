@@ -187,3 +187,29 @@ def test_a_number_that_is_the_name_of_another_image_is_asked_about(tmp_path: Pat
     assert "the name of another" in told.err
     assert segsuite("segment", path, "--model", "otsu", "--scene", "all", "--out", tmp_path / "out").code == 0
     assert [len(segment(path, model="otsu", scene=wish).segments["id"]) for wish in (1, "1")] == [2, 1]
+
+
+def labels_of_two(folder: Path) -> Path:
+    """A file of two label images."""
+    with tifffile.TiffWriter(path := folder / "labels.ome.tif", ome=True) as tif:
+        for n, name in ((1, "left"), (2, "right")):
+            tif.write((cells(n) > 99).astype(np.uint16), metadata={"axes": "YX", "Name": name})
+    return path
+
+
+def test_all_label_images_of_a_file_are_exported(tmp_path: Path, segsuite: Segsuite) -> None:
+    path, out = labels_of_two(tmp_path), tmp_path / "out"
+    assert segsuite("export", path, "--format", "geojson", "--scene", "all", "--out", out).code == 0
+    assert sorted(p.name for p in out.iterdir()) == ["labels_left.geojson", "labels_right.geojson"]
+    assert segsuite("export", path, "--format", "coco", "--scene", "all", "--out", tmp_path / "all.json").code == 0
+    assert len(json.loads((tmp_path / "all.json").read_text())["images"]) == 2
+
+
+def test_one_label_image_of_a_file_is_compared(tmp_path: Path, segsuite: Segsuite) -> None:
+    path = labels_of_two(tmp_path)
+    told = segsuite("evaluate", path, path, "--scene", "right", "--json")
+    assert (told.code, json.loads(told.out)["n_pred"]) == (0, 1)
+    told = segsuite("evaluate", path, path, "--scene", "all")
+    assert told.code != 0
+    assert "Scene is 'all'" in told.err
+    assert "number or name of one image" in told.err

@@ -19,6 +19,7 @@ from napari_segsuite.flags import check_folder, folder, named, scene_of, where
 from napari_segsuite.io import list_inputs, read_segmentation, write_result
 from napari_segsuite.io.faults import check_is_there, writing
 from napari_segsuite.pairing import results, stem
+from napari_segsuite.sources import Source, sources_in
 from napari_segsuite.terminal import say
 from napari_segsuite.types import Segmentation
 
@@ -49,7 +50,7 @@ def export_all(
     like : Path, optional
         A COCO file whose numbers of images and categories are taken.
     axes, scene
-        As in `io.read_segmentation`.
+        As in `io.read_segmentation`; `io.scenes.ALL` for each image of a file.
     overwrite : bool
 
     Returns
@@ -60,31 +61,31 @@ def export_all(
     ------
     InputError, OutputError, MissingExtra
     """
-    paths, files = results(inputs), _by_stem(images)
+    found, files = [one for path in results(inputs) for one in sources_in(path, scene, labels=True)], _by_stem(images)
     told: dict[str, None] = {}
     known = _known(like) if like is not None else None
 
-    def items(some: Sequence[Path]) -> Iterator[Annotated]:
-        for path in some:
-            found = read_segmentation(path, axes=axes, scene=scene)
-            told.update(dict.fromkeys(lost(found, name)))
-            item = Annotated(found, _file_name(stem(path), found, files))
+    def items(some: Sequence[Source]) -> Iterator[Annotated]:
+        for one in some:
+            labels = read_segmentation(one.path, axes=axes, scene=one.scene)
+            told.update(dict.fromkeys(lost(labels, name)))
+            item = Annotated(labels, _file_name(one.stem, labels, files))
             yield item if known is None else _alike(item, *known)
 
-    if FORMATS[name].several or (len(paths) == 1 and out.suffix.lower() == FORMATS[name].suffix):
+    if FORMATS[name].several or (len(found) == 1 and out.suffix.lower() == FORMATS[name].suffix):
         with alone(out):
-            return [(export(items(paths), out, name, overwrite=overwrite), list(told))]
+            return [(export(items(found), out, name, overwrite=overwrite), list(told))]
     if out.suffix.lower() in {f.suffix for f in FORMATS.values()} - {FORMATS[name].suffix, ""} and not out.is_dir():
         raise OutputError(f"{out} does not end in {FORMATS[name].suffix}", f"a path ending so for {FORMATS[name].title}, or a folder")
     if out.suffix.lower() == FORMATS[name].suffix:
-        raise OutputError(f"{len(paths)} results cannot go into one {out.suffix} file", "a folder as --out")
+        raise OutputError(f"{len(found)} results cannot go into one {out.suffix} file", "a folder as --out")
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     done = []
-    for path in paths:
+    for one in found:
         told.clear()
-        with alone(to := out / f"{stem(path)}{FORMATS[name].suffix}"):
-            done.append((export(items([path]), to, name, overwrite=overwrite), list(told)))
+        with alone(to := out / f"{one.stem}{FORMATS[name].suffix}"):
+            done.append((export(items([one]), to, name, overwrite=overwrite), list(told)))
     return done
 
 
@@ -140,7 +141,7 @@ def add_export(command: Any) -> None:
     command.add_argument("--images", type=named, metavar="DIR", help="folder of the images, whose file names are written then")
     command.add_argument("--like", type=named, metavar="FILE", help="a COCO file whose numbers of images and categories are taken")
     command.add_argument("--axes", help="what the stored axes of the labels are, where their files do not say: letters of tczyx")
-    command.add_argument("--scene", metavar="NAME", help="number or name of the image in files that hold several")
+    command.add_argument("--scene", metavar="NAME", help="number or name of the image in files that hold several; all: each of them")
     command.add_argument("--overwrite", action="store_true", help="replace what is there")
     command.set_defaults(command=_export)
 

@@ -107,7 +107,7 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.add_argument("true", type=where, metavar="TRUTH", help="labels of the same shape: a file, or a folder with files of the same names")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.add_argument("--axes", help="what the stored axes of the labels are, where their files do not say: letters of tczyx")
-    evaluate.add_argument("--scene", metavar="NAME", help="number or name of the image in files of truth that hold several")
+    evaluate.add_argument("--scene", metavar="NAME", help="number or name of the image in files that hold several")
     evaluate.add_argument("--ignore-label", type=int, metavar="ID", help="voxels with this id in the truth are left out")
     evaluate.set_defaults(command=_evaluate)
 
@@ -185,6 +185,7 @@ def _info(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     from napari_segsuite.io import read, read_segmentation
+    from napari_segsuite.io.scenes import ALL
     from napari_segsuite.metrics import evaluate
     from napari_segsuite.pairing import pairs
 
@@ -192,14 +193,24 @@ def _evaluate(args: argparse.Namespace) -> int:
     # Labels have no negative ids, but the pixels of a truth may, where they are to be left out.
     pixels = args.ignore_label is not None and args.ignore_label < 0
     wish = {"axes": args.axes, "scene": scene_of(args)}
+    if wish["scene"] == ALL:
+        do = "Make a file of each (segsuite convert FILE FOLDER --scene all), and compare folders."
+        raise OptionError("scene is 'all', and one image is compared with one", "the number or name of one image", do)
     scores = evaluate(
-        (read_segmentation(p, axes=args.axes) for p, _ in found),
+        (read_segmentation(p, axes=args.axes, scene=wish["scene"] if _holds_several(p) else None) for p, _ in found),
         (read(t, **wish).data[...] if pixels else read_segmentation(t, **wish) for _, t in found),
         names=[p.name for p, _ in found],
         ignore_label=args.ignore_label,
     )
     say(json.dumps(scores.to_json()) if args.json else str(scores))
     return 0
+
+
+def _holds_several(path: Path) -> bool:
+    from napari_segsuite.io import list_scenes
+    from napari_segsuite.io.inputs import takes_scene
+
+    return takes_scene(path) and len(list_scenes(path)) > 1
 
 
 def _demo(args: argparse.Namespace) -> int:
