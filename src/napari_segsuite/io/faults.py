@@ -124,6 +124,9 @@ def told(error: OSError, path: Path) -> OutputError:
         return OutputError(f"file {path} would be larger than this file system or user may write", do="Choose another folder, or .ome.zarr.")
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
         return OutputError(f"there is no folder {folder} for {path.name}", do="Make the folder first, or choose another.")
+    if error.errno == errno.ENAMETOOLONG:
+        do = "Give the result a shorter name of its own, or rename the input."
+        return OutputError(f"the name {path.name} is too long for this file system", do=do)
     return OutputError(f"file {path} could not be written ({_brief(error)})")
 
 

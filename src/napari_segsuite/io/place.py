@@ -50,8 +50,8 @@ def place(where: str | os.PathLike[str]) -> Path:
 
     Examples
     --------
-    >>> place("a.ome.zarr"), place("file:///data/a.ome.zarr").name
-    (PosixPath('a.ome.zarr'), 'a.ome.zarr')
+    >>> place("a.ome.zarr"), place("file:///data/a.ome.zarr").name, place("file://localhost/data/a.tif").parent.name
+    (PosixPath('a.ome.zarr'), 'a.ome.zarr', 'data')
     """
     if not isinstance(where, str):
         return where if is_remote(where) else Path(where)  # type: ignore[return-value]
@@ -64,7 +64,8 @@ def place(where: str | os.PathLike[str]) -> Path:
     if found["protocol"].lower() in ("file", "local"):
         from urllib.request import url2pathname
 
-        return Path(url2pathname(found["rest"]))
+        rest = found["rest"]
+        return Path(url2pathname(rest.removeprefix("localhost") if rest.startswith("localhost/") else rest))
     return _remote(where)
 
 

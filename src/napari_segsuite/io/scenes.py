@@ -111,7 +111,9 @@ def titles(scenes: Sequence[Scene]) -> list[str]:
 def title(name: str) -> str:
     """A name as a part of a file's name.
 
-    >>> title("volumes/raw"), title("..")
-    ('volumes-raw', '')
+    >>> title("volumes/raw"), title(".."), title("labels")
+    ('volumes-raw', '', 'image-labels')
     """
-    return re.sub(r"[^\w.+-]+", "-", name)[:_LONGEST].strip("-._")
+    found = re.sub(r"[^\w.+-]+", "-", name)[:_LONGEST].strip("-._")
+    # A file that ends in _labels is taken for a result, and not for an image.
+    return f"image-{found}" if found.casefold() == "labels" else found

@@ -61,7 +61,7 @@ class Package:
         runnable = [kind for kind in RUNNABLE if kind in self.weights]
         found = f"{self.path}, field 'weights': {', '.join(self.weights) or 'nothing'}"
         if wish and wish not in runnable:
-            raise ModelError(found, f"{wish}, as was wished")
+            raise ModelError(f"{found}, and not {wish}", f"one of {', '.join(runnable)}" if runnable else f"one of {', '.join(RUNNABLE)}")
         if not runnable:
             raise ModelError(found, f"weights that can be run here: {', '.join(RUNNABLE)}", "Ask its makers for an ONNX file.")
         return self.weights[wish or runnable[0]]

@@ -90,7 +90,9 @@ def remove(name: str) -> None:
     models = home.installed()
     if name not in models:
         raise ModelError(
-            f"no model {name!r} was added", f"one of {', '.join(models) or 'none'}", "Models that came with the install cannot be removed."
+            f"no model {name!r} was added",
+            f"one of {', '.join(models)}" if models else "a model that was, and none was",
+            "Models that came with the install cannot be removed.",
         )
     shutil.rmtree(models[name])
     _tidy()
