@@ -169,7 +169,7 @@ def pick_device(wish: str) -> torch.device:
         torch.empty(1, device=device).cpu()  # which also refuses "meta", a device that computes nothing
     except (RuntimeError, AssertionError) as error:
         found, needed = f"device {wish!r} is not available here", "auto, cpu, cuda, cuda:1 or mps"
-        raise OptionError(found, needed, "Choose device='auto' or device='cpu'.") from error
+        raise OptionError(found, needed, "Choose device='auto' or 'cpu' (--device cpu).") from error
     return device
 
 

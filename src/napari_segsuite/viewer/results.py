@@ -241,21 +241,21 @@ def shade(color: tuple[int, int, int], seed: int) -> NDArray[np.float64]:
 def _table(labels: Any, axes: str, classes: tuple[Class, ...], features: Any, *, painted: bool) -> Table:
     known = {str(k): np.asarray(features[k]) for k in features} if features is not None else {}
     if "index" not in known:
-        return _positive(table_of(labels, axes, classes))
+        return table_of(_positive(labels), axes, classes)
     there = known["size"] > 0 if "size" in known else np.ones(len(known["index"]), bool)
     old = {"id": known["index"][there], **{k: v[there] for k, v in known.items() if k not in ("index", "class")}}
     if not painted and set(columns_of(axes)) <= set(old):
         return tidy(old)
     kinds = old.get("class_id")
-    new = _positive(table_of(labels, axes, classes, dict(zip(old["id"].tolist(), kinds.tolist(), strict=True)) if kinds is not None else None))
+    new = table_of(_positive(labels), axes, classes, dict(zip(old["id"].tolist(), kinds.tolist(), strict=True)) if kinds is not None else None)
     if set(columns_of(axes)) <= set(old) and all(np.array_equal(old[k], new[k]) for k in new if k.startswith(("id", "size", "bbox"))):
         return tidy(old)
     return _with_known(new, old)
 
 
-def _positive(table: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _positive(labels: Any) -> Any:
     """Without numbers below 0, which are no segments: many programs mark with them what shall not be looked at."""
-    return {name: column[table["id"] > 0] for name, column in table.items()}
+    return np.maximum(labels, 0) if isinstance(labels, np.ndarray) and labels.dtype.kind == "i" and (labels < 0).any() else labels
 
 
 def _with_known(new: dict[str, NDArray[Any]], old: dict[str, NDArray[Any]]) -> Table:
