@@ -115,10 +115,3 @@ def test_columns_of_different_lengths_are_named(make_segmentation: Callable[...,
     with pytest.raises(OutputError, match=r"different lengths \(id 2, class_id 2, score 7, .*one row per segment; look at score\."):
         write(broken, tmp_path / f"a{suffix}")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_segment_in_two_rows_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    table = {"id": np.array([1, 2, 2]), "class_id": np.array([1, 1, 1])}
-    with pytest.raises(OutputError, match="several rows for segment 2"):
-        write_table(table, tmp_path / "t.csv")
-    assert not list(tmp_path.iterdir())

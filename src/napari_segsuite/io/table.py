@@ -37,7 +37,7 @@ def columns_of(axes: str) -> tuple[str, ...]:
 
 
 def check_table(table: Table) -> None:
-    """Complain of columns of different lengths, which are no table, and of segments that are in it twice.
+    """Complain of columns of different lengths, which are no table.
 
     Raises
     ------
@@ -50,10 +50,6 @@ def check_table(table: Table) -> None:
         usual = max(lengths.values(), key=list(lengths.values()).count)
         odd = ", ".join(name for name, n in lengths.items() if n != usual)
         raise OutputError(f"the columns of the table of segments are of different lengths ({told})", f"one row per segment; look at {odd}")
-    ids = np.asarray(table["id"]) if "id" in table else np.zeros(0)
-    twice = np.flatnonzero(np.diff(np.sort(ids)) == 0)
-    if len(twice):
-        raise OutputError(f"the table of segments has several rows for segment {np.sort(ids)[twice[0]]}", "one row per segment")
 
 
 def tidy(table: Table) -> dict[str, NDArray[Any]]:
