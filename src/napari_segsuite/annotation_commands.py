@@ -75,10 +75,7 @@ def export_all(
     if FORMATS[name].several or (len(found) == 1 and out.suffix.lower() == FORMATS[name].suffix):
         with alone(out):
             return [(export(items(found), out, name, overwrite=overwrite), list(told))]
-    if out.suffix.lower() in {f.suffix for f in FORMATS.values()} - {FORMATS[name].suffix, ""} and not out.is_dir():
-        raise OutputError(f"{out} does not end in {FORMATS[name].suffix}", f"a path ending so for {FORMATS[name].title}, or a folder")
-    if out.suffix.lower() == FORMATS[name].suffix:
-        raise OutputError(f"{len(found)} results cannot go into one {out.suffix} file", "a folder as --out")
+    _check_folder_for(out, name, len(found))
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     done = []
@@ -87,6 +84,15 @@ def export_all(
         with alone(to := out / f"{one.stem}{FORMATS[name].suffix}"):
             done.append((export(items([one]), to, name, overwrite=overwrite), list(told)))
     return done
+
+
+def _check_folder_for(out: Path, name: str, count: int) -> None:
+    """Refuse what looks like one file where there is one per result."""
+    suffix = FORMATS[name].suffix
+    if out.suffix.lower() in {f.suffix for f in FORMATS.values()} - {suffix, ""} and not out.is_dir():
+        raise OutputError(f"{out} does not end in {suffix}", f"a path ending so for {FORMATS[name].title}, or a folder")
+    if out.suffix.lower() == suffix:
+        raise OutputError(f"{count} results cannot go into one {out.suffix} file", "a folder as --out")
 
 
 def import_all(

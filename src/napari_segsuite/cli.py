@@ -184,7 +184,7 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from napari_segsuite.io import read, read_segmentation
+    from napari_segsuite.io import holds_several, read, read_segmentation
     from napari_segsuite.io.scenes import ALL
     from napari_segsuite.metrics import evaluate
     from napari_segsuite.pairing import pairs
@@ -197,20 +197,13 @@ def _evaluate(args: argparse.Namespace) -> int:
         do = "Make a file of each (segsuite convert FILE FOLDER --scene all), and compare folders."
         raise OptionError("scene is 'all', and one image is compared with one", "the number or name of one image", do)
     scores = evaluate(
-        (read_segmentation(p, axes=args.axes, scene=wish["scene"] if _holds_several(p) else None) for p, _ in found),
+        (read_segmentation(p, axes=args.axes, scene=wish["scene"] if wish["scene"] is not None and holds_several(p) else None) for p, _ in found),
         (read(t, **wish).data[...] if pixels else read_segmentation(t, **wish) for _, t in found),
         names=[p.name for p, _ in found],
         ignore_label=args.ignore_label,
     )
     say(json.dumps(scores.to_json()) if args.json else str(scores))
     return 0
-
-
-def _holds_several(path: Path) -> bool:
-    from napari_segsuite.io import list_scenes
-    from napari_segsuite.io.inputs import takes_scene
-
-    return takes_scene(path) and len(list_scenes(path)) > 1
 
 
 def _demo(args: argparse.Namespace) -> int:

@@ -65,8 +65,6 @@ def segment(
     2
     """
     from napari_segsuite.engine.plan import Options, resolve
-    from napari_segsuite.engine.run import result, run
-    from napari_segsuite.engine.source import check_unchanged, file_of, identity
     from napari_segsuite.io.place import place
     from napari_segsuite.models import check_device, load_spec
 
@@ -77,13 +75,21 @@ def segment(
     if given is None and executor is None and not spec.net:  # a network says so itself
         check_device(plan.options.model, plan.options.device)
     if out is None:
-        path = file_of(found)
-        before = identity(path, scene) if path is not None else {}
-        made = result(run(plan, found, executor=executor, model=given))
-        if path is not None:
-            check_unchanged(before, identity(path, scene), path, grown=False)
-        return made
+        return _in_memory(plan, found, scene, executor=executor, model=given)
     return _grown(plan, found, place(out), scene, executor=executor, model=given, workers=workers, overwrite=overwrite)
+
+
+def _in_memory(plan: Plan, image: Image, scene: int | str | None, **more: Any) -> Segmentation:
+    """What a run makes of an image whose file stays as it is meanwhile."""
+    from napari_segsuite.engine.run import result, run
+    from napari_segsuite.engine.source import check_unchanged, file_of, identity
+
+    path = file_of(image)
+    before = identity(path, scene) if path is not None else {}
+    made = result(run(plan, image, **more))
+    if path is not None:
+        check_unchanged(before, identity(path, scene), path, grown=False)
+    return made
 
 
 def _grown(plan: Plan, image: Image, out: Path, scene: int | str | None, **more: Any) -> Segmentation:

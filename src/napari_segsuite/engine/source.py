@@ -89,6 +89,8 @@ def identity_of(image: Image) -> dict[str, Any]:
     Of lazy arrays without a file, and of one of several images in a file, the same samples are looked at as for contrast: a change that none of
     them meets is not noticed.
     """
+    from napari_segsuite.io import holds_several
+
     data = image.data
     if isinstance(data, np.ndarray):
         total = 0
@@ -97,18 +99,10 @@ def identity_of(image: Image) -> dict[str, Any]:
         return {"pixels": total}
     path = file_of(image)
     known = {} if path is None else identity(path, None)
-    if path is not None and not _is_one_of_several(path):
+    if path is not None and not holds_several(path):  # of which one it is, its size and time say nothing
         return known
     samples = [np.ascontiguousarray(measure.sample(image, channel)) for channel in range(image.size("c"))]
     return known | {"sample": [zlib.crc32(sample.data) for sample in samples]}
-
-
-def _is_one_of_several(path: Path) -> bool:
-    """Whether a file holds other images too, of which its size and time say nothing."""
-    from napari_segsuite.io import list_scenes
-    from napari_segsuite.io.inputs import takes_scene
-
-    return takes_scene(path) and len(list_scenes(path)) > 1
 
 
 def _is_chunk(path: Path, store: Path) -> bool:

@@ -140,6 +140,12 @@ def list_scenes(path: str | PathLike[str]) -> list[Scene]:
     return list(module.scenes(path)) if hasattr(module, "scenes") else []
 
 
+def holds_several(path: str | PathLike[str]) -> bool:
+    """Whether a file or folder holds several images, of which one can be chosen."""
+    path = place(path)
+    return takes_scene(path) and len(list_scenes(path)) > 1
+
+
 def holds_labels(path: str | PathLike[str]) -> bool:
     """Whether a file or store says of itself that it is labels."""
     path = place(path)

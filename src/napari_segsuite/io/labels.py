@@ -20,9 +20,8 @@ from napari_segsuite.io.table import read_table, table_of
 from napari_segsuite.types import Image, Segmentation, Table
 
 FEW_GREYS, SHARE_ALIKE, ROUGH = 6, 0.75, 0.15
-"""Of a mask with soft edges: it has more values than this besides 0; fewer than this part of its greys have a neighbour of their own value (of real
-labels, 0.9 of lines and 0.99 of all else; of smoothed, resampled and JPEG masks 0.07 to 0.67); and they differ from the median around them by less
-than this part of the largest."""
+"""Of a mask with soft edges: it has more values than this besides 0; fewer than this part of its greys have a neighbour of their own value, as nearly
+all pixels of real labels have; and they differ from the median around them by less than this part of the largest."""
 
 
 def read_segmentation(path: Path, module: Any, axes: str | None = None, **scene: int | str) -> Segmentation:
