@@ -185,19 +185,7 @@ def prompted(
     ask = asked(found, model, volume=volume, channels=channels)
     spatial = "".join(a for a in found.axes if a != "c")
     labels = np.zeros([found.size(a) for a in spatial], np.int32)
-    scores = np.ones(len(prompts))
-    seen: dict[Any, Any] = {}
-    notices = []
-    for k, prompt in enumerate(prompts):
-        frame, prompt = _framed(prompt, ask.plan, spatial)
-        view = ask.view(prompt)
-        best = _best(backend, ask, seen, frame, view, prompt)
-        if best is None:
-            notices.append(f"prompt {k + 1} has no object: nothing with a border is found there")
-        elif paint(labels, index(spatial, ask.plan, frame, view), best.region, k + 1).any():
-            scores[k] = best.score
-        else:
-            notices.append(f"prompt {k + 1} has no object: all that is found there belongs to the prompts before")
+    scores, notices = _painted(labels, prompts, backend, ask, spatial)
     return _segmentation(found, spatial, labels, scores, {"model": model, "prompts": [told(prompt) for prompt in prompts], "notices": notices})
 
 
@@ -230,6 +218,25 @@ def told(prompt: Prompt) -> dict[str, Any]:
     """A prompt as plain values."""
     box = None if prompt.box is None else [list(side) for side in prompt.box]
     return {"points": [list(point) for point in prompt.points], "marks": list(prompt.marks), "box": box}
+
+
+def _painted(
+    labels: NDArray[np.int32], prompts: Sequence[Prompt], backend: Prompter, ask: Asked, spatial: str
+) -> tuple[NDArray[np.float64], list[str]]:
+    """Paint an object per prompt where those before left room; the scores, and what is to be said."""
+    scores, notices = np.ones(len(prompts)), []
+    seen: dict[Any, Any] = {}
+    for k, prompt in enumerate(prompts):
+        frame, prompt = _framed(prompt, ask.plan, spatial)
+        view = ask.view(prompt)
+        best = _best(backend, ask, seen, frame, view, prompt)
+        if best is None:
+            notices.append(f"prompt {k + 1} has no object: nothing with a border is found there")
+        elif paint(labels, index(spatial, ask.plan, frame, view), best.region, k + 1).any():
+            scores[k] = best.score
+        else:
+            notices.append(f"prompt {k + 1} has no object: all that is found there belongs to the prompts before")
+    return scores, notices
 
 
 def _framed(prompt: Prompt, plan: Plan, axes: str) -> tuple[tuple[int, ...], Prompt]:
